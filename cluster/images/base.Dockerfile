@@ -1,0 +1,3 @@
+ARG DEBIAN
+FROM ${DEBIAN}
+COPY apt-install /usr/local/bin/

@@ -1,0 +1,8 @@
+# Only a build stage starts from this image, so the host's CA bundle and pip configuration never
+# reach an image that is pushed.
+ARG PYTHON
+FROM ${PYTHON}
+RUN apt-install python3-venv python3-pip-whl python3-setuptools-whl
+COPY ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY pip.conf /etc/pip.conf
+ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt PIP_DISABLE_PIP_VERSION_CHECK=1

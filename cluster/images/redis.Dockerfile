@@ -1,0 +1,5 @@
+ARG BASE
+FROM ${BASE}
+RUN apt-install redis-server
+USER 999
+ENTRYPOINT ["redis-server"]

@@ -1,0 +1,42 @@
+"""Puts the service together from its settings."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from manual_app import api, errors, ops, page
+from manual_app.database import Database
+from manual_app.envelope import Envelope
+from manual_app.metrics import Metrics
+from manual_app.rates import Rates
+from manual_app.settings import Settings
+
+
+def create(settings: Settings) -> ASGIApp:
+    """Return the whole service. It starts without its database and takes orders when that is there."""
+    metrics = Metrics(settings.build)
+    database = Database(settings.database, metrics)
+    rates = Rates(settings.rates_url, settings.rates_timeout, metrics)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await rates.close()
+        database.close()
+
+    app = FastAPI(
+        title="manual-app",
+        version=settings.build.version,
+        docs_url=None,  # these pages load scripts from elsewhere; /openapi.json is served
+        redoc_url=None,
+        redirect_slashes=False,
+        max_body_size=errors.MAX_BODY_BYTES,
+        lifespan=lifespan,
+    )
+    errors.install(app)
+    app.include_router(page.routes(settings.build, database, rates))
+    app.include_router(api.routes(database, rates, metrics))
+    app.include_router(ops.routes(settings.build, database, metrics))
+    return Envelope(app, metrics)

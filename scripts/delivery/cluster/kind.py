@@ -1,0 +1,158 @@
+"""The kind cluster, through pytest-kind's KindCluster: the same object serves `delivery up` and the e2e."""
+
+import io
+import os
+import shutil
+import subprocess
+import warnings
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from delivery.cluster import tools
+from delivery.cluster.preload import Node
+from delivery.cluster.shell import last_line, run
+from delivery.errors import PlatformError
+from delivery.parts import docker, values
+from delivery.pipeline import Cluster, Pipeline
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # pykube warns about itself when it is imported
+    from pytest_kind import KindCluster
+
+_HINT = "make it again: delivery down, then delivery up"
+
+
+def handle(cluster: Cluster, node: Node | None = None) -> KindCluster:
+    """The KindCluster with our programs, image and kubeconfig (its defaults are years old)."""
+    cluster.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    here = Path.cwd()
+    os.chdir(cluster.state)  # it makes a folder .pytest-kind where it is created
+    try:
+        return KindCluster(
+            cluster.name,
+            kubeconfig=cluster.kubeconfig,
+            image=node.name if node else None,
+            kind_path=_quiet_kind(cluster),
+            kubectl_path=tools.path("kubectl"),
+        )
+    finally:
+        os.chdir(here)
+
+
+def create(cluster: Cluster, pipeline: Pipeline, node: Node, root: Path) -> KindCluster:
+    """Create the cluster, or take the one that is there if it is this checkout's and it works."""
+    kind = handle(cluster, node)
+    if exists(cluster) and not _usable(cluster, kind):
+        if not owned(cluster):
+            raise PlatformError(
+                f"a kind cluster {cluster.name} exists that this checkout did not make",
+                f"remove it with the checkout that made it (make down), or: kind delete cluster --name {cluster.name}",
+            )
+        delete(cluster)  # left half made by a run that was killed
+    (cluster.state / "owner").write_text(_node_id(cluster) if exists(cluster) else "creating")
+    config = cluster.state / "kind.yaml"
+    config.write_text(_configuration(cluster, pipeline, root))
+    try:
+        kind.create(config)
+    except subprocess.CalledProcessError:
+        log = cluster.state / "kind.log"
+        raise PlatformError(
+            f"kind create cluster failed: {last_line(log.read_text())}", f"see {log}"
+        ) from None
+    cluster.kubeconfig.chmod(0o600)
+    (cluster.state / "owner").write_text(_node_id(cluster))
+    return kind
+
+
+def exists(cluster: Cluster) -> bool:
+    """Whether there is a node container of that name, running or not."""
+    return bool(_node_id(cluster))
+
+
+def owned(cluster: Cluster) -> bool:
+    """Whether the node was made with this state folder."""
+    owner = cluster.state / "owner"
+    return owner.exists() and owner.read_text() in ("creating", _node_id(cluster))
+
+
+def delete(cluster: Cluster) -> None:
+    """Delete the node container and forget the cluster's kubeconfigs."""
+    run([tools.path("kind"), "delete", "cluster", f"--name={cluster.name}"], hint=_HINT)
+    for name in ("kubeconfig", "owner"):
+        (cluster.state / name).unlink(missing_ok=True)
+
+
+def publish_context(cluster: Cluster) -> None:
+    """Put the context into the user's own kubeconfig, as kind does."""
+    run([tools.path("kind"), "export", "kubeconfig", f"--name={cluster.name}"], hint=_HINT)
+
+
+def node_name(cluster: Cluster) -> str:
+    """The name of the node's container."""
+    return f"{cluster.name}-control-plane"
+
+
+def _usable(cluster: Cluster, kind: KindCluster) -> bool:
+    if not owned(cluster) or not cluster.kubeconfig.exists():
+        return False
+    client = docker.client()
+    try:
+        node = client.containers.get(node_name(cluster))
+        if node.image.id != client.images.get(kind.image).id:
+            return False
+        if node.status != "running":
+            node.start()
+    finally:
+        client.close()
+    try:
+        kind.kubectl(
+            "wait", "--for=condition=Ready", "node", "--all", "--timeout=60s", stderr=subprocess.STDOUT
+        )
+    except subprocess.CalledProcessError:
+        return False
+    return True
+
+
+def _node_id(cluster: Cluster) -> str:
+    client = docker.client()
+    try:
+        found = client.containers.list(all=True, filters={"name": f"^/{node_name(cluster)}$"})
+        return str(found[0].id) if found else ""
+    finally:
+        client.close()
+
+
+def _configuration(cluster: Cluster, pipeline: Pipeline, root: Path) -> str:
+    yaml = YAML(typ="safe", pure=True)
+    config: dict[str, Any] = yaml.load((root / "cluster" / "kind.yaml").read_text(encoding="utf-8"))
+    config["name"] = cluster.name
+    mappings = []
+    for environment in pipeline.environments:
+        text = (root / environment.values).read_text(encoding="utf-8")
+        mappings.append(
+            {
+                "containerPort": values.read(text, environment.values)["service"]["nodePort"],
+                "hostPort": cluster.environments[environment.name],
+                "listenAddress": "127.0.0.1",
+            }
+        )
+    config["nodes"][0]["extraPortMappings"] = mappings
+    stream = io.StringIO()
+    yaml.dump(config, stream)
+    return stream.getvalue()
+
+
+def _quiet_kind(cluster: Cluster) -> Path:
+    """kind as KindCluster calls it: on the cluster's own Docker network, what it tells in a log."""
+    script = cluster.state / "kind"
+    program = shutil.which(tools.path("kind")) or tools.path("kind")
+    script.write_text(
+        "#!/bin/sh\n"
+        f"export KIND_EXPERIMENTAL_DOCKER_NETWORK={cluster.name}\n"
+        f'case "$1" in create|delete) exec {program} "$@" >>{cluster.state}/kind.log 2>&1 ;; esac\n'
+        f'exec {program} "$@" 2>/dev/null\n'
+    )
+    script.chmod(0o700)
+    return script

@@ -1,0 +1,89 @@
+"""The platform's images on a machine that reaches public registries: pulled, pinned by versions.yaml."""
+
+from delivery.cluster.catalog import ArgocdImages, Catalog
+from delivery.cluster.preload import Node
+from delivery.cluster.progress import phase
+from delivery.cluster.recipes import Recipe, image_exists
+from delivery.errors import PlatformError
+from delivery.parts import docker
+
+
+class Online:
+    """Public images; only the Git server, which nobody publishes, is built on a public Debian."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._versions: dict[str, str] = catalog.versions["online"]
+
+    @property
+    def python_images(self) -> tuple[str, str]:
+        """(build, runtime) stages of manual-app's Dockerfile."""
+        return self._versions["python"], self._versions["python"]
+
+    @property
+    def platform_images(self) -> dict[str, str]:
+        """The images that stand beside the app in its namespaces."""
+        return {name: self._versions[name] for name in ("postgresql", "python")}
+
+    @property
+    def registry(self) -> str:
+        """The registry's image."""
+        return self._versions["registry"]
+
+    @property
+    def gateway(self) -> Recipe:
+        """The Git server and the guard before the registry."""
+        return self._catalog.gateway(self._base)
+
+    @property
+    def node(self) -> Node:
+        """kind's own node image with the platform preloaded."""
+        module = self._catalog.module
+        return Node(self._versions["node"], self.platform_images, stamp=module.key)
+
+    @property
+    def _base(self) -> Recipe:
+        return self._catalog.base(self._versions["base"])
+
+    def make(self) -> None:
+        """Pull and build what is missing."""
+        upstream = ArgocdImages.read(self._catalog.argocd_manifest())
+        names = [*self._versions.values(), upstream.argocd, upstream.redis]
+        with phase("Pulling images") as progress:
+            client = docker.client(seconds=1800)
+            for count, name in enumerate(names, 1):
+                progress.update(f"{count} of {len(names)}: {name.partition('@')[0]}")
+                if not image_exists(name):
+                    _pull(client, name)
+            client.close()
+        with phase("Building the Git server"):
+            self._base.build()
+            self.gateway.build()
+        self.node.make({name: name for name in (upstream.argocd, upstream.redis)})
+
+
+def reaches_registry(catalog: Catalog) -> bool:
+    """Whether a public registry answers this machine's Docker daemon."""
+    from docker.errors import DockerException
+    from requests.exceptions import RequestException
+
+    client = docker.client(seconds=15)
+    try:
+        client.api.inspect_distribution(catalog.versions["online"]["base"])
+    except (DockerException, RequestException):
+        return False
+    finally:
+        client.close()
+    return True
+
+
+def _pull(client, name: str) -> None:  # type: ignore[no-untyped-def]
+    from docker.errors import DockerException
+
+    try:
+        client.api.pull(name)
+    except DockerException as error:
+        raise PlatformError(
+            f"cannot pull {name}: {' '.join(str(error).split())[:200]}",
+            "run it again, or build the same parts from package registries: DELIVERY_IMAGES=closed",
+        ) from None

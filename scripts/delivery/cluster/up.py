@@ -1,0 +1,179 @@
+"""`delivery up`, `down` and `doctor`: the whole local platform, each step safe to repeat after a kill."""
+
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from delivery import pipeline as pipelines
+from delivery.cluster import host, images, install, paths, preload, seed, services
+from delivery.cluster import kind as kinds
+from delivery.cluster.progress import phase
+from delivery.cluster.recipes import image_exists
+from delivery.errors import DeliveryError, PlatformError
+from delivery.pipeline import Cluster
+
+_GIB = 1 << 30
+# What must be free: to start a cluster, and to build the platform's images on a closed network.
+SPACE_TO_START = 6 * _GIB
+SPACE_TO_BUILD = 25 * _GIB
+# Unpacked before Argo CD starts: three of its containers would each unpack their image at once.
+_FIRST = ("argocd", "redis")
+_THEN = ("platform/postgresql", "platform/python")
+
+
+def up(cluster: Cluster, meanwhile: Callable[[], None] = lambda: None) -> None:
+    """Bring up Docker, the images, the registry, the Git server, kind, Argo CD and its Applications.
+
+    `meanwhile` runs while Argo CD starts, with the registry already there. Raises DeliveryError; what
+    was made until then is found and used by the next call, or removed by `down`.
+    """
+    pipeline = pipelines.load(cluster.root)
+    host.ensure_docker()
+    _check_space(_made())
+    images.ensure()
+    _check_ports(cluster)
+    source = images.source()
+    node = source.node
+    with ThreadPoolExecutor(1) as pool:
+        services.network(cluster)
+        beside = pool.submit(_start_services, cluster, pipeline, source, node.digests())
+        with phase(f"Creating cluster {cluster.name}"):
+            kind = kinds.create(cluster, pipeline, node, pipeline.root)
+            install.trust_registry(cluster)
+        with phase("Installing Argo CD"):
+            unpacked = pool.submit(preload.unpack, kinds.node_name(cluster), _FIRST)
+            install.namespaces(kind, pipeline, pipeline.root / "cluster")
+            unpacked.result()
+            install.argocd(kind, images.catalog(), pipeline.root)
+            rest = pool.submit(preload.unpack, kinds.node_name(cluster), _THEN)
+        if cluster == pipeline.clusters[0]:
+            kinds.publish_context(cluster)
+        beside.result()
+        meanwhile()
+        with phase("Waiting for Argo CD"):
+            rest.result()
+            install.applications(kind, pipeline.root)
+            install.wait_for_argocd(kind)
+
+
+def _start_services(cluster: Cluster, pipeline: pipelines.Pipeline, source, digests: dict[str, str]) -> None:  # type: ignore[no-untyped-def]
+    with phase("Starting registry and Git server"):
+        services.start(cluster, source.registry, source.gateway.tag, pipeline.root / "cluster")
+        seed.publish(pipeline, cluster)
+        seed.record_platform(pipeline, cluster, digests)
+
+
+def down(cluster: Cluster) -> None:
+    """Remove the cluster, its registry and Git server with their data, its keys; stop Docker if we started it."""
+    if host.docker_answers():
+        with phase(f"Removing cluster {cluster.name}"):
+            if kinds.exists(cluster):
+                kinds.delete(cluster)
+            services.remove(cluster)
+    shutil.rmtree(cluster.state, ignore_errors=True)
+    if host.stop_docker():
+        with phase("Stopped the Docker daemon that was started from here"):
+            pass
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that the platform needs: whether it is well, what was seen, and the remedy if not."""
+
+    name: str
+    ok: bool
+    seen: str
+    hint: str = ""
+
+
+def doctor(cluster: Cluster) -> list[Check]:
+    """What is there and what is missing, from the ground up; never changes anything, never raises."""
+    checks = [_space_check()]
+    answers = host.docker_answers()
+    checks.append(
+        Check("docker", answers, "answers" if answers else "does not answer", "start it, or: delivery up")
+    )
+    if not answers:
+        return checks
+    checks.append(_checked("images", _images_seen, "delivery up makes them"))
+    for role in ("registry", "gateway"):
+        running = services.running(cluster, role)
+        checks.append(Check(role, running, "runs" if running else "does not run", "delivery up"))
+    checks.append(_checked("cluster", lambda: _cluster_seen(cluster), "delivery up"))
+    if checks[-1].ok:
+        checks.append(_checked("argocd", lambda: _argocd_seen(cluster), "delivery up"))
+    return checks
+
+
+def _checked(name: str, look: Callable[[], str], hint: str) -> Check:
+    try:
+        return Check(name, True, look())
+    except DeliveryError as error:
+        return Check(name, False, error.message, hint or error.hint)
+
+
+def _images_seen() -> str:
+    if not _made():
+        raise PlatformError("not made yet", "")
+    return f"{images.source().node.name} and what stands beside it"
+
+
+def _made() -> bool:
+    # The node image is the largest, and made last.
+    return image_exists(images.source().node.name)
+
+
+def _cluster_seen(cluster: Cluster) -> str:
+    if not kinds.exists(cluster):
+        raise PlatformError("there is no kind cluster of that name", "")
+    if not kinds.owned(cluster):
+        raise PlatformError("another checkout made it", "")
+    return str(install.kubectl(kinds.handle(cluster), "get", "nodes", "--no-headers")).split("\n")[0]
+
+
+def _argocd_seen(cluster: Cluster) -> str:
+    install.kubectl(
+        kinds.handle(cluster),
+        "-n",
+        install.ARGOCD,
+        "rollout",
+        "status",
+        "deployment/argocd-repo-server",
+        "--timeout=2s",
+    )
+    return "repo-server is ready"
+
+
+def _space_check() -> Check:
+    free = _free()
+    return Check("disk", free > SPACE_TO_START, f"{free // _GIB} GiB free", "free some space")
+
+
+def _check_space(made: bool) -> None:
+    wanted = SPACE_TO_START if made else SPACE_TO_BUILD
+    if (free := _free()) < wanted:
+        raise PlatformError(
+            f"the disk is nearly full: {free / _GIB:.1f} GiB free, {wanted // _GIB} GiB needed",
+            "free some space, for example: docker system prune",
+        )
+
+
+def _free() -> int:
+    folders = (paths.cache(), Path("/var/lib/docker"))
+    existing = (next(p for p in (folder, *folder.parents) if p.exists()) for folder in folders)
+    return min(shutil.disk_usage(folder).free for folder in existing)
+
+
+def _check_ports(cluster: Cluster) -> None:
+    wanted = {}
+    if not services.running(cluster, "gateway"):
+        wanted |= {"registry": cluster.registry, "git": cluster.git}
+    if not kinds.exists(cluster):
+        wanted |= cluster.environments
+    for purpose, port in services.taken_ports(wanted).items():
+        raise PlatformError(
+            f"port {port} on 127.0.0.1 ({purpose}) is taken",
+            f"free it (ss -ltnp 'sport = :{port}'), or change pipeline.yaml",
+        )

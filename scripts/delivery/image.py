@@ -1,0 +1,200 @@
+"""Build once, push, keep the digest that the push reported. A second build of a commit is the first one."""
+
+import fcntl
+import os
+import re
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from delivery.cluster.progress import phase
+from delivery.errors import BadInput, Refused
+from delivery.parts import credentials, git
+from delivery.parts.registry import Registry
+from delivery.pipeline import Cluster, Pipeline
+from delivery.wait import Pending, Reached, until
+
+REVISION = "org.opencontainers.image.revision"
+
+
+@dataclass(frozen=True)
+class Built:
+    """An image in the registry: its digest is its identity, the rest is what it says of itself."""
+
+    digest: str
+    build: str
+    version: str
+    revision: str
+    new: bool = False
+
+
+def build(pipeline: Pipeline, cluster: Cluster, number: int | None = None) -> Built:
+    """The image of the newest commit that changed the app: built and pushed, or the one that already is.
+
+    Refuses a dirty tree and a shallow clone, so that the image is what Git has. Builds on one machine wait
+    for each other: two builds of one commit end with one digest.
+    """
+    repository = git.checkout(pipeline.root)
+    revision = source(pipeline, repository)
+    number = number if number is not None else _number_from_environment()
+    with (
+        _alone(pipeline, cluster),
+        Registry(cluster.registry_host, credentials.load(cluster).registry) as registry,
+    ):
+        found = find(pipeline, registry, revision)
+        if found is None:
+            return _build(pipeline, cluster, registry, repository, revision, number)
+        if registry.digest(pipeline.image.name, found.build) is None:
+            _name(pipeline, registry, found)  # a build was stopped between its two tags
+        return found
+
+
+def source(pipeline: Pipeline, repository: git.Repository) -> str:
+    """The commit that the image is built from: the newest that changed the app's folder."""
+    if repository.run("rev-parse", "--is-shallow-repository") == "true":
+        raise BadInput(
+            "this is a shallow clone: it does not know which commit changed the app last",
+            "git fetch --unshallow (in CI: fetch-depth 0)",
+        )
+    changed = repository.run("status", "--porcelain").splitlines()
+    if changed:
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        raise BadInput(
+            f"the tree is dirty: {changed[0].strip()}{more}",
+            "commit or stash first; only what is committed is built",
+        )
+    revision = repository.last_change(repository.commit("HEAD"), pipeline.image.context)
+    if not revision:
+        raise BadInput(f"no commit changed {pipeline.image.context}/", "commit the app first")
+    return revision
+
+
+def find(pipeline: Pipeline, registry: Registry, revision: str) -> Built | None:
+    """The image that was built from a commit, or None. The image itself must say so too."""
+    digest = registry.digest(pipeline.image.name, revision)
+    if digest is None:
+        return None
+    found = describe(pipeline, registry, digest)
+    if found is None or found.revision != revision:
+        raise Refused(
+            f"tag {revision[:12]} in the registry belongs to an image that says it is of another commit",
+            "somebody moved the tag; commit again to get a new image",
+        )
+    return found
+
+
+def describe(pipeline: Pipeline, registry: Registry, digest: str) -> Built | None:
+    """What an image of our repository says of itself, or None when the registry does not have it."""
+    config = registry.config(pipeline.image.name, digest)
+    if config is None:
+        return None
+    config = config.get("config") or {}
+    labels = config.get("Labels") or {}
+    baked = dict(line.split("=", 1) for line in config.get("Env") or [] if "=" in line)
+    return Built(
+        digest=digest,
+        build=baked.get("APP_BUILD", ""),
+        version=baked.get("APP_VERSION", ""),
+        revision=labels.get(REVISION, ""),
+    )
+
+
+def next_number(tags: list[str], first: int) -> int:
+    """The build number after the highest one there is; `first` when there is none."""
+    return max((int(tag) + 1 for tag in tags if re.fullmatch(r"[1-9][0-9]*", tag)), default=first)
+
+
+def _build(
+    pipeline: Pipeline,
+    cluster: Cluster,
+    registry: Registry,
+    repository: git.Repository,
+    revision: str,
+    number: int | None,
+) -> Built:
+    from delivery.cluster.images import python_images
+    from delivery.parts import docker
+
+    name = pipeline.image.name
+    build_number = number or next_number(registry.tags(name), pipeline.image.first_build_number)
+    if (taken := registry.digest(name, str(build_number))) is not None:
+        owner = describe(pipeline, registry, taken)
+        raise BadInput(
+            f"build number {build_number} belongs to commit {owner.revision[:12] if owner else 'unknown'}",
+            "leave --number out, or give one that is free",
+        )
+    build_image, runtime_image = python_images()
+    version = _version(repository, revision, pipeline.image.context)
+    arguments = {
+        "BUILD_IMAGE": build_image,
+        "RUNTIME_IMAGE": runtime_image,
+        "VERSION": version,
+        "BUILD": str(build_number),
+        "REVISION": revision,
+        "SOURCE": pipeline.git.url,
+        "CREATED": repository.run("log", "-1", "--format=%cI", revision),
+    }
+    local = f"{cluster.registry_host}/{name}"
+    context = repository.archive(f"{revision}:{pipeline.image.context}")
+    with phase(f"Build {build_number} of commit {revision[:12]}") as progress:
+        log = cluster.state / "build.log"
+        with log.open("w", encoding="utf-8") as out:
+
+            def note(line: str) -> None:
+                out.write(f"{line}\n")
+                progress.update(line)
+
+            try:
+                docker.build(context, f"{local}:{revision}", arguments, note)
+            except docker.BuildFailed as error:
+                raise docker.BuildFailed(error.message, f"{error.hint}; the whole log: {log}") from None
+    with phase(f"Push {name}:{build_number}"):
+        digest = docker.push(local, revision, credentials.load(cluster).registry)
+        built = Built(digest, str(build_number), version, revision, new=True)
+        _name(pipeline, registry, built)
+    return built
+
+
+def _name(pipeline: Pipeline, registry: Registry, built: Built) -> None:
+    manifest = registry.manifest(pipeline.image.name, built.digest)
+    if manifest is None:
+        raise Refused(f"{built.digest[:19]} is gone from the registry", "build it again: delivery build")
+    registry.tag(pipeline.image.name, manifest, built.build)
+
+
+def _version(repository: git.Repository, revision: str, context: str) -> str:
+    text = repository.show(revision, f"{context}/pyproject.toml")
+    try:
+        return str(tomllib.loads((text or b"").decode())["project"]["version"])
+    except (ValueError, KeyError):
+        raise BadInput(
+            f"{context}/pyproject.toml names no version at {revision[:12]}", "give it [project] version"
+        ) from None
+
+
+def _number_from_environment() -> int | None:
+    text = os.environ.get("BUILD_NUMBER", "")
+    if not text:
+        return None
+    if not re.fullmatch(r"[1-9][0-9]{0,8}", text):
+        raise BadInput(f"BUILD_NUMBER={text} is not a build number", "a whole number from 1, or unset it")
+    return int(text)
+
+
+@contextmanager
+def _alone(pipeline: Pipeline, cluster: Cluster) -> Iterator[None]:
+    cluster.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with open(cluster.state / "build.lock", "w") as lock:
+
+        def take() -> Reached[None] | Pending:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return Pending("it is still building")
+            return Reached(None)
+
+        until(
+            "the other build on this machine finishes", take, pipeline.waits.build, "stop it, or wait longer"
+        )
+        yield

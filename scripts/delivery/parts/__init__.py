@@ -1,0 +1,1 @@
+"""One module for each outside thing. Nothing here knows about the delivery pipeline's rules."""

@@ -1,0 +1,181 @@
+"""Argo CD through its Application objects: what it has seen, and telling it to look or to sync a commit."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from delivery.errors import PlatformError
+from delivery.wait import Failed, Pending, Reached, until
+
+if TYPE_CHECKING:
+    from delivery.parts.kubernetes import Kubernetes
+
+_RESOURCE = ("argoproj.io", "v1alpha1", "argocd", "applications")
+_REFRESH = "argocd.argoproj.io/refresh"
+_ERRORS = ("ComparisonError", "InvalidSpecError", "UnknownError")
+_HINT = "see why: kubectl -n argocd get application {name} -o yaml"
+_LOOK_SECONDS = 2.0
+
+
+class NoApplication(PlatformError):
+    """Argo CD has no Application of that name."""
+
+
+@dataclass(frozen=True)
+class Application:
+    """What Argo CD says about one Application."""
+
+    name: str
+    revision: str  # the commit it last compared with; empty when it could not
+    sync: str  # Synced, OutOfSync, Unknown
+    health: str  # Healthy, Progressing, Degraded, Missing, …
+    told: str  # the commit of the last sync that succeeded; empty when there was none
+    operation: str  # Running, Succeeded, Failed, Error, or empty
+    operation_revision: str
+    message: str  # what the operation says
+    errors: tuple[str, ...]  # conditions that keep it from comparing or syncing
+    syncing: bool  # a sync runs, or was asked for and has not begun
+    refreshing: bool  # it was told to look, and has not looked yet
+    reconciled: str
+    version: str
+
+    @property
+    def failed(self) -> bool:
+        """Whether its last sync ended badly."""
+        return self.operation in ("Failed", "Error") and not self.syncing
+
+    def seen(self) -> str:
+        """One line for people."""
+        operation = (
+            f", operation {self.operation}: {self.message}" if self.operation not in ("", "Succeeded") else ""
+        )
+        errors = f", {'; '.join(self.errors)}" if self.errors else ""
+        return f"{self.sync}/{self.health} at {self.revision[:12] or 'no commit'}{operation}{errors}"
+
+
+class ArgoCD:
+    """The Applications of one cluster."""
+
+    def __init__(self, kubernetes: "Kubernetes") -> None:
+        self._kubernetes = kubernetes
+
+    def application(self, name: str) -> Application:
+        """What Argo CD says now; NoApplication when it has none of that name."""
+        return parse(self._get(name))
+
+    def refresh(self, name: str, enough: Callable[[str], bool], limit: float) -> Application:
+        """Make it look at Git now, and return when the commit it compared with is recent `enough`.
+
+        Ends early with Argo CD's own reason when it cannot render or compare what Git asks.
+        """
+        start = self.application(name).reconciled
+        failures: set[str] = set()
+
+        def look(found: Application) -> Reached[Application] | Failed | Pending:
+            if found.revision and enough(found.revision):
+                return Reached(found)
+            # An error may be about the commit before: believe it after two looks that began later.
+            if found.errors and found.reconciled != start:
+                failures.add(found.reconciled)
+            if len(failures) > 2:
+                return Failed(found.errors[0])
+            # One that lands during a reconcile can be lost: ask again whenever it was taken without effect.
+            if not found.refreshing:
+                self._patch(name, {"metadata": {"annotations": {_REFRESH: "normal"}}})
+            return Pending(found.seen())
+
+        return self._until(f"Argo CD has seen the commit for {name}", name, look, limit)
+
+    def sync(self, name: str, commit: str, limit: float) -> None:
+        """Tell it to make the namespace what this exact commit says, as soon as no other sync runs."""
+        self._until(
+            f"no other sync of {name} runs",
+            name,
+            lambda found: Pending(found.seen()) if found.syncing else Reached(found),
+            limit,
+        )
+        policy = self._get(name)["spec"].get("syncPolicy") or {}  # a sync brings its own, so bring these
+        sync = {"revision": commit, "prune": True, "syncOptions": policy.get("syncOptions") or []}
+        retry = policy.get("retry") or {}
+        operation = {"initiatedBy": {"username": "delivery"}, "sync": sync, "retry": retry}
+        self._patch(name, {"operation": operation})
+
+    def settled(self, name: str, enough: Callable[[str], bool], limit: float) -> Application:
+        """Return when no sync runs, and all of a commit recent `enough` is Synced and Healthy."""
+
+        def look(found: Application) -> Reached[Application] | Failed | Pending:
+            if reason := failure(found, enough):
+                return Failed(reason)
+            good = (found.sync, found.health) == ("Synced", "Healthy") and not found.syncing
+            return Reached(found) if good and enough(found.revision) else Pending(found.seen())
+
+        return self._until(f"{name} is Synced and Healthy", name, look, limit)
+
+    def _until(
+        self,
+        what: str,
+        name: str,
+        look: Callable[[Application], Reached[Application] | Failed | Pending],
+        limit: float,
+    ) -> Application:
+        version = ""
+
+        def current() -> Reached[Application] | Failed | Pending:
+            nonlocal version
+            found = self.application(name)
+            version = found.version
+            return look(found)
+
+        def change(left: float) -> None:
+            self._kubernetes.custom_changed(*_RESOURCE, name, version, min(left, _LOOK_SECONDS))
+
+        return until(what, current, limit, _HINT.format(name=name), change)
+
+    def _get(self, name: str) -> dict[str, Any]:
+        from delivery.parts.kubernetes import Denied
+
+        try:
+            return self._kubernetes.custom(*_RESOURCE, name)
+        except Denied as error:
+            if error.status != 404:
+                raise
+            raise NoApplication(f"Argo CD has no Application {name}", "make it: delivery up") from None
+
+    def _patch(self, name: str, patch: dict[str, Any]) -> None:
+        self._kubernetes.patch_custom(*_RESOURCE, name, patch)
+
+
+def failure(application: Application, enough: Callable[[str], bool]) -> str:
+    """Why the sync of a commit recent `enough` ended badly; empty when it did not."""
+    revision = application.operation_revision
+    if application.failed and revision and enough(revision):
+        return f"the sync of {revision[:12]} ended as {application.operation}: {application.message}"
+    return ""
+
+
+def parse(application: dict[str, Any]) -> Application:
+    """An Application object as plain facts; what it does not say is empty."""
+    metadata, status = application["metadata"], application.get("status") or {}
+    sync, state = status.get("sync") or {}, status.get("operationState") or {}
+    result = state.get("syncResult") or {}
+    asked = (state.get("operation") or {}).get("sync") or {}
+    history = status.get("history") or []
+    return Application(
+        name=metadata["name"],
+        revision=sync.get("revision") or "",
+        sync=sync.get("status") or "Unknown",
+        health=(status.get("health") or {}).get("status") or "Unknown",
+        told=(history[-1].get("revision") or "") if history else "",
+        operation=state.get("phase") or "",
+        operation_revision=result.get("revision") or asked.get("revision") or "",
+        message=" ".join(str(state.get("message") or "").split())[:500],
+        errors=tuple(
+            f"{condition['type']}: {' '.join(str(condition.get('message') or '').split())[:500]}"
+            for condition in status.get("conditions") or []
+            if condition.get("type") in _ERRORS
+        ),
+        syncing=bool(application.get("operation")) or state.get("phase") in ("Running", "Terminating"),
+        refreshing=_REFRESH in (metadata.get("annotations") or {}),
+        reconciled=status.get("reconciledAt") or "",
+        version=metadata.get("resourceVersion") or "",
+    )

@@ -1,0 +1,257 @@
+"""The git command: no prompts, no hooks, every call bounded; passwords from a file, never in arguments."""
+
+import os
+import shlex
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+
+from delivery.errors import BadInput, DeliveryError, PlatformError
+
+SECONDS = 60
+
+
+class GitFailed(PlatformError):
+    """A git command that should have worked did not."""
+
+
+class ServerUnreachable(PlatformError):
+    """The Git server did not answer, or refused the credentials."""
+
+
+class PushRejected(DeliveryError):
+    """Somebody else's commit is there already; ours was not taken. Nothing changed on the server."""
+
+    exit_code = 3
+
+
+# Variables that git sets for hooks and that would point our commands at somebody else's repository.
+_FOREIGN = (
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_NAMESPACE",
+    "GIT_PREFIX",
+)
+_UNREACHABLE = (
+    "could not resolve host",
+    "connection refused",
+    "failed to connect",
+    "unable to access",
+    "the remote end hung up",
+    "authentication failed",
+    "could not read username",
+    "early eof",
+    "does not appear to be a git repository",
+)
+_RACE = ("non-fast-forward", "fetch first", "cannot lock ref", "failed to update ref", "incorrect old value")
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository on disk, and the credentials file for its server when it pushes."""
+
+    path: Path
+    credentials: Path | None = None
+
+    def run(self, *arguments: str, seconds: float = SECONDS) -> str:
+        """What the command prints, without its last newline; typed errors when it fails."""
+        return self.raw(*arguments, seconds=seconds).decode("utf-8", "replace").rstrip("\n")
+
+    def raw(self, *arguments: str, seconds: float = SECONDS) -> bytes:
+        """The same, byte for byte."""
+        return _git(["-C", str(self.path), *self._helper(), *arguments], seconds)
+
+    def ok(self, *arguments: str) -> bool:
+        """Whether a question asked of git (merge-base --is-ancestor, diff --quiet) is answered with yes."""
+        try:
+            self.raw(*arguments)
+        except GitFailed:
+            return False
+        return True
+
+    def commit(self, name: str) -> str:
+        """The full id of the commit that a name stands for; BadInput when there is none."""
+        try:
+            return self.run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+        except GitFailed:
+            raise BadInput(
+                f"there is no commit {name!r} in {self.path}", "git log shows those there are"
+            ) from None
+
+    def show(self, commit: str, path: str) -> bytes | None:
+        """A file as it is in a commit, or None when it is not in there."""
+        if not self.run("ls-tree", commit, "--", path):
+            return None
+        return self.raw("show", f"{commit}:{path}")
+
+    def last_change(self, commit: str, path: str) -> str:
+        """The newest commit, seen from this one, that changed a folder; empty when none did."""
+        return self.run("log", "-1", "--format=%H", commit, "--", path)
+
+    def archive(self, tree: str) -> bytes:
+        """A tree (`commit` or `commit:folder`) as a tar file: exactly what is committed."""
+        return self.raw("archive", "--format=tar", tree)
+
+    def export(self, commit: str, path: str, to: Path) -> Path:
+        """Write a folder of a commit below `to`, and say where it is now."""
+        data = self.raw("archive", "--format=tar", commit, "--", path)
+        with tarfile.open(fileobj=BytesIO(data)) as archive:
+            archive.extractall(to, filter="data")
+        return to / path
+
+    def fetch(self, url: str, ref: str) -> str:
+        """Bring a ref's commits here without touching any ref of this repository; its commit id."""
+        commit = server_ref(url, ref, self.credentials)
+        if commit is None:
+            raise PlatformError(f"{url} has no {ref}", "start the cluster again: delivery up")
+        if not self.ok("cat-file", "-e", f"{commit}^{{commit}}"):
+            self._retrying("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", url, ref)
+        return commit
+
+    def push(self, url: str, commit: str, branch: str) -> None:
+        """Move a branch of the server forward, never by force: PushRejected when it moved meanwhile."""
+        try:
+            self.raw("push", "--quiet", "--no-verify", url, f"{commit}:refs/heads/{branch}")
+        except GitFailed as error:
+            if any(sign in error.message.lower() for sign in _RACE):
+                raise PushRejected(
+                    f"{branch} of {url} moved while we pushed", "run the same command again"
+                ) from None
+            raise
+
+    def _retrying(self, *arguments: str) -> None:
+        for attempt in _attempts():
+            with attempt:
+                self.raw(*arguments)
+
+    def _helper(self) -> list[str]:
+        return _helper(self.credentials)
+
+
+def server_ref(url: str, ref: str, credentials: Path | None = None) -> str | None:
+    """The commit that a ref of the server points to (a tag: what it tags), or None when it is not there."""
+    names = [ref, f"{ref}^{{}}"] if ref.startswith("refs/tags/") else [ref]
+    for attempt in _attempts():
+        with attempt:
+            lines = _git([*_helper(credentials), "ls-remote", url, *names], SECONDS).decode().splitlines()
+    found = {name: commit for commit, _, name in (line.partition("\t") for line in lines)}
+    return found.get(f"{ref}^{{}}") or found.get(ref)
+
+
+@contextmanager
+def clone(
+    url: str, branch: str, credentials: Path | None = None, *, bare: bool = False
+) -> Iterator[Repository]:
+    """A fresh clone of one branch of the server in a temporary folder, gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="delivery-git-", ignore_cleanup_errors=True) as folder:
+        path = Path(folder) / "clone"
+        command = ["clone", "--quiet", "--no-tags", "--single-branch", *(["--bare"] if bare else [])]
+        for attempt in _attempts():
+            with attempt:
+                _git([*_helper(credentials), *command, "--branch", branch, "--", url, str(path)], SECONDS)
+        yield Repository(path, credentials)
+
+
+def checkout(path: Path) -> Repository:
+    """The repository around a folder; BadInput when it is not in one."""
+    try:
+        return Repository(Path(Repository(path).run("rev-parse", "--show-toplevel")))
+    except GitFailed:
+        raise BadInput(f"{path} is not a git repository", "clone the repository with git") from None
+
+
+def _attempts() -> Retrying:
+    return Retrying(
+        retry=retry_if_exception_type(ServerUnreachable),
+        stop=stop_after_attempt(3),
+        wait=wait_exponential(multiplier=0.2, max=1),
+        reraise=True,
+    )
+
+
+def _helper(credentials: Path | None) -> list[str]:
+    # Read only: git's own store helper would erase the file's entry after a refused login.
+    read = f"git credential-store --file={shlex.quote(str(credentials))} get"
+    helper = f'!f() {{ if test "$1" = get; then {read}; fi; }}; f'
+    return ["-c", "credential.helper="] + (["-c", f"credential.helper={helper}"] if credentials else [])
+
+
+def _git(arguments: list[str], seconds: float) -> bytes:
+    environment = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
+    local = ",".join(filter(None, [environment.get("NO_PROXY", ""), "localhost", "127.0.0.1"]))
+    environment |= {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "", "SSH_ASKPASS": "", "LC_ALL": "C"}
+    environment |= {"NO_PROXY": local, "no_proxy": local, "GIT_OPTIONAL_LOCKS": "0"}
+    plain = ["-c", "core.hooksPath=/dev/null", "-c", "core.autocrlf=false", "-c", "core.quotePath=false"]
+    plain += [
+        "-c",
+        "commit.gpgSign=false",
+        "-c",
+        "push.gpgSign=false",
+        "-c",
+        "gc.auto=0",
+        "-c",
+        "advice.detachedHead=false",
+    ]
+    command = ["git", *plain, *arguments]
+    verb = next((word for word in arguments if word in _VERBS), "git")
+    try:
+        done = subprocess.run(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=seconds,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise PlatformError("git is not installed", "install it, for example: apt-get install git") from None
+    except subprocess.TimeoutExpired:
+        raise ServerUnreachable(
+            f"git {verb} did not finish within {seconds:.0f} s", "look at the Git server: delivery doctor"
+        ) from None
+    if done.returncode:
+        text = done.stderr.decode("utf-8", "replace")
+        kind = ServerUnreachable if any(sign in text.lower() for sign in _UNREACHABLE) else GitFailed
+        raise kind(
+            f"git {verb}: {_reason(text) or f'exit {done.returncode}'}",
+            "is the cluster up? delivery doctor"
+            if kind is ServerUnreachable
+            else "run it by hand to see more",
+        )
+    return done.stdout
+
+
+_VERBS = {
+    *(
+        "add",
+        "archive",
+        "cat-file",
+        "clone",
+        "commit",
+        "diff",
+        "fetch",
+        "log",
+        "ls-remote",
+        "ls-tree",
+        "merge-base",
+    ),
+    *("push", "rebase", "reset", "rev-parse", "show", "status", "rev-list", "config", "init", "tag"),
+}
+
+
+def _reason(text: str) -> str:
+    """The lines of git's answer that say why, on one line."""
+    lines = [
+        line.strip() for line in text.splitlines() if line.strip() and not line.startswith(("hint:", "To "))
+    ]
+    why = [line for line in lines if line.startswith(("fatal:", "error:", "!", "remote:"))] or lines
+    return "; ".join(dict.fromkeys(why))[:400]

@@ -1,0 +1,167 @@
+"""The registry's HTTP API: which digest a tag has, what is in there, what an image says about itself."""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+
+from delivery.errors import PlatformError
+from delivery.parts.credentials import Login
+
+MANIFESTS = (
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
+
+
+class RegistryUnreachable(PlatformError):
+    """The registry does not answer; what it holds is unknown."""
+
+
+class RegistryRefused(PlatformError):
+    """The registry answered, and not with what was asked for."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest as the registry stores it: these bytes have this digest."""
+
+    digest: str
+    media_type: str
+    body: bytes
+
+
+class Registry:
+    """One registry, by host:port, with one login; use it in a `with`."""
+
+    def __init__(self, host: str, login: Login, seconds: float = 10) -> None:
+        self.host = host
+        self._http = httpx.Client(
+            base_url=f"http://{host}/v2/",
+            auth=(login.username, login.password),
+            timeout=seconds,
+            trust_env=False,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def ping(self) -> None:
+        """Return when the registry answers and takes our login."""
+        self._ask("GET", "")
+
+    def digest(self, repository: str, reference: str) -> str | None:
+        """The digest that a tag (or digest) has now, or None when it is not there."""
+        answer = self._ask("HEAD", f"{repository}/manifests/{reference}", accept=MANIFESTS, missing=True)
+        if answer is None:
+            return None
+        digest = answer.headers.get("docker-content-digest", "")
+        if not digest.startswith("sha256:"):
+            raise RegistryRefused(
+                f"registry {self.host} named no digest for {repository}:{reference}", _DOCTOR
+            )
+        return str(digest)
+
+    def tags(self, repository: str) -> list[str]:
+        """All tags of a repository; none when there is no such repository."""
+        tags: list[str] = []
+        path = f"{repository}/tags/list?n=1000"
+        while path:
+            answer = self._ask("GET", path, missing=True)
+            if answer is None:
+                return tags
+            tags += answer.json().get("tags") or []
+            following = re.search(r'<(?:[^>]*/v2/)?([^>]+)>;\s*rel="?next', answer.headers.get("link", ""))
+            path = following.group(1) if following else ""
+        return tags
+
+    def manifest(self, repository: str, reference: str) -> Manifest | None:
+        """The manifest behind a tag or digest, its bytes checked against its digest."""
+        answer = self._ask("GET", f"{repository}/manifests/{reference}", accept=MANIFESTS, missing=True)
+        if answer is None:
+            return None
+        digest = f"sha256:{hashlib.sha256(answer.content).hexdigest()}"
+        if (reference.startswith("sha256:") and reference != digest) or answer.headers.get(
+            "docker-content-digest", digest
+        ) != digest:
+            raise RegistryRefused(
+                f"registry {self.host}: the content of {repository} {reference} does not have its digest",
+                _DOCTOR,
+            )
+        return Manifest(digest, answer.headers.get("content-type", MANIFESTS[0]), answer.content)
+
+    def config(self, repository: str, digest: str) -> dict[str, Any] | None:
+        """The image's configuration (labels, environment), checked against its digest."""
+        manifest = self.manifest(repository, digest)
+        if manifest is None:
+            return None
+        try:
+            config = str(json.loads(manifest.body)["config"]["digest"])
+        except (ValueError, KeyError, TypeError):
+            raise RegistryRefused(f"{repository}@{digest} is not a single image", "build it again") from None
+        answer = self._ask("GET", f"{repository}/blobs/{config}", missing=True)
+        if answer is None or f"sha256:{hashlib.sha256(answer.content).hexdigest()}" != config:
+            raise RegistryRefused(f"registry {self.host} has lost a part of {repository}@{digest}", _DOCTOR)
+        return dict(answer.json())
+
+    def tag(self, repository: str, manifest: Manifest, tag: str) -> None:
+        """Give a manifest that is already there one more tag: the same bytes, so the same digest."""
+        self._ask(
+            "PUT",
+            f"{repository}/manifests/{tag}",
+            content=manifest.body,
+            headers={"Content-Type": manifest.media_type},
+        )
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        accept: tuple[str, ...] = (),
+        missing: bool = False,
+        content: bytes | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> Any:
+        headers = (headers or {}) | ({"Accept": ", ".join(accept)} if accept else {})
+        try:
+            for attempt in Retrying(
+                retry=retry_if_exception_type(httpx.TransportError),
+                stop=stop_after_attempt(3),
+                wait=wait_exponential(multiplier=0.1, max=1),
+                reraise=True,
+            ):
+                with attempt:
+                    answer = self._http.request(method, path, content=content, headers=headers)
+        except httpx.HTTPError as error:
+            raise RegistryUnreachable(
+                f"registry {self.host} does not answer ({type(error).__name__})", _DOCTOR
+            ) from None
+        if answer.status_code == 404 and missing:
+            return None
+        if answer.status_code in (401, 403):
+            raise RegistryRefused(
+                f"registry {self.host} does not take our login", "make it again: delivery up"
+            )
+        if answer.is_error or answer.is_redirect:
+            raise RegistryRefused(
+                f"registry {self.host}: {method} {path}: {answer.status_code} "
+                f"{' '.join(answer.text.split())[:200]}",
+                _DOCTOR,
+            )
+        return answer
+
+
+_DOCTOR = "look what is missing: delivery doctor"

@@ -1,0 +1,242 @@
+"""pipeline.yaml as typed data: environments in order, where each gets its digest, the local clusters."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+
+from delivery.errors import BadInput
+
+FILE = "pipeline.yaml"
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
+Seconds = Annotated[float, Field(gt=0, le=7200)]
+# A path inside the repository: relative, and it stays inside.
+RepositoryPath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][\w.-]*(/[A-Za-z0-9_-][\w.-]*)*$")]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    _root: Path = PrivateAttr(default=Path())
+
+    def model_post_init(self, context: Any) -> None:
+        self._root = (context or {}).get("root", Path())
+
+    @property
+    def root(self) -> Path:
+        """The checkout that this pipeline.yaml belongs to."""
+        return self._root
+
+
+class Image(_Model):
+    """What is built, and under which name pods pull it."""
+
+    repository: Annotated[str, Field(pattern=r"^[a-z0-9.-]+(:[0-9]+)?/[a-z0-9._/-]+$")]
+    context: RepositoryPath
+    first_build_number: Annotated[int, Field(ge=1, strict=True)]
+
+    @property
+    def name(self) -> str:
+        """The repository without its host: what it is called inside any registry."""
+        return self.repository.partition("/")[2]
+
+
+class Chart(_Model):
+    """The one Helm chart of all environments."""
+
+    path: RepositoryPath
+    release: Name
+
+
+class Git(_Model):
+    """The repository that Argo CD reads."""
+
+    url: str
+    branch: str
+
+
+class Environment(_Model):
+    """One environment: where its digests come from, which file names them, how it is told."""
+
+    name: Name
+    source: Name | None
+    namespace: Name
+    application: Name
+    values: RepositoryPath
+    sync: Literal["automatic", "exact-commit"]
+
+
+class Waits(_Model):
+    """The limit of every wait, in seconds."""
+
+    argocd: Seconds
+    rollout: Seconds
+    settle: Seconds
+    answer: Seconds
+    build: Seconds
+
+
+class Cluster(_Model):
+    """A local kind cluster: its ports on 127.0.0.1 and the folder with its keys."""
+
+    name: Name
+    registry: Port
+    git: Port
+    environments: dict[str, Port]
+
+    @property
+    def context(self) -> str:
+        """The kube-context, as kind names it."""
+        return f"kind-{self.name}"
+
+    @property
+    def state(self) -> Path:
+        """The git-ignored folder (0700) with this cluster's keys; DELIVERY_STATE moves it."""
+        base = os.environ.get("DELIVERY_STATE")
+        return (Path(base).absolute() if base else self.root / ".delivery") / self.name
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The only kubeconfig our code uses; the user's current context plays no part."""
+        return self.state / "kubeconfig"
+
+    @property
+    def git_credentials(self) -> Path:
+        """The user and password for pushes, in the format of git's credential store."""
+        return self.state / "git-credentials"
+
+    @property
+    def git_url(self) -> str:
+        """The Git server as this host sees it (reads are open, pushes need credentials)."""
+        return f"http://localhost:{self.git}/manual-app.git"
+
+    @property
+    def registry_host(self) -> str:
+        """The registry as this host sees it (everything needs credentials)."""
+        return f"localhost:{self.registry}"
+
+
+class Pipeline(_Model):
+    """The whole of pipeline.yaml, already checked against itself."""
+
+    image: Image
+    chart: Chart
+    git: Git
+    environments: Annotated[tuple[Environment, ...], Field(min_length=1)]
+    waits: Waits
+    clusters: Annotated[tuple[Cluster, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        previous: str | None = None
+        for environment in self.environments:
+            if environment.source != previous:
+                raise ValueError(
+                    f"environment {environment.name} must have source {previous or 'null'} "
+                    f"(the one before it), not {environment.source or 'null'}"
+                )
+            previous = environment.name
+        names = [environment.name for environment in self.environments]
+        for field in ("name", "namespace", "application", "values"):
+            seen = [getattr(environment, field) for environment in self.environments]
+            if len(set(seen)) != len(seen):
+                raise ValueError(f"two environments share one {field}: {', '.join(seen)}")
+        for cluster in self.clusters:
+            if list(cluster.environments) != names:
+                raise ValueError(f"cluster {cluster.name} must have one port for each of {', '.join(names)}")
+        ports = [port for c in self.clusters for port in (c.registry, c.git, *c.environments.values())]
+        if len(set(ports)) != len(ports):
+            raise ValueError("a port is used twice")
+        return self
+
+    def environment(self, name: str) -> Environment:
+        """The environment of that name, or BadInput that lists those there are."""
+        for environment in self.environments:
+            if environment.name == name:
+                return environment
+        raise BadInput(
+            f"there is no environment {name!r}",
+            f"one of: {', '.join(environment.name for environment in self.environments)} (see {FILE})",
+        )
+
+    @property
+    def first(self) -> Environment:
+        """The environment that a build enters."""
+        return self.environments[0]
+
+    def cluster(self, name: str | None = None) -> Cluster:
+        """The cluster of that name, else of DELIVERY_CLUSTER, else the first."""
+        name = name or os.environ.get("DELIVERY_CLUSTER") or self.clusters[0].name
+        for cluster in self.clusters:
+            if cluster.name == name:
+                return cluster
+        raise BadInput(
+            f"there is no cluster {name!r}",
+            f"DELIVERY_CLUSTER is one of: {', '.join(c.name for c in self.clusters)} (see {FILE})",
+        )
+
+
+def root() -> Path:
+    """The checkout around the current folder: the nearest one upward that has a pipeline.yaml."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / FILE).is_file():
+            return folder
+    raise BadInput(f"no {FILE} in {here} or above it", "run this inside a checkout of the repository")
+
+
+def load(folder: Path | None = None) -> Pipeline:
+    """Read and check pipeline.yaml of the checkout; BadInput names file, line and field."""
+    folder = folder or root()
+    file = folder / FILE
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError
+
+    try:
+        data: Any = YAML().load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(
+            f"{file}: {error.strerror}", "restore it from Git: git checkout pipeline.yaml"
+        ) from None
+    except (MarkedYAMLError, UnicodeDecodeError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        what = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise BadInput(
+            f"{file}{f':{mark.line + 1}' if mark else ''}: not YAML: {what}", "mend that line"
+        ) from None
+    if not isinstance(data, dict):
+        raise BadInput(f"{file}:1: must be a mapping", "restore it from Git: git checkout pipeline.yaml")
+    try:
+        return Pipeline.model_validate(_plain(data), context={"root": folder})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise BadInput(
+            f"{file}:{_line(data, first['loc'])}: {where + ': ' if where else ''}{message}{more}",
+            "mend that line; the comments in the file say what belongs there",
+        ) from None
+
+
+def _plain(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _plain(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_plain(value) for value in data]
+    return data
+
+
+def _line(data: Any, location: tuple[str | int, ...]) -> int:
+    line = 0
+    for part in location:
+        try:
+            marks = data.lc
+            line = (marks.key(part) if isinstance(data, dict) else marks.item(part))[0]
+            data = data[part]
+        except (AttributeError, KeyError, IndexError, TypeError):
+            break
+    return int(line) + 1
