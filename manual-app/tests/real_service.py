@@ -33,10 +33,12 @@ def serving(what: Settings | ASGIApp) -> Iterator[httpx.Client]:
         assert thread.is_alive()
         time.sleep(0.005)
     port = made.servers[0].sockets[0].getsockname()[1]
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
-        yield client
-    made.should_exit = True
-    thread.join(20)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+            yield client
+    finally:
+        made.should_exit = True
+        thread.join(20)
 
 
 def environment(database: DatabaseSettings, **more: str) -> dict[str, str]:

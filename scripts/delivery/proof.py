@@ -71,6 +71,11 @@ class Pod:
     containers: tuple[Container, ...]
 
     @property
+    def leaving(self) -> bool:
+        """Whether it is on its way out, or failed for good: an older digest of ours is no contradiction."""
+        return self.terminating or self.phase == "Failed"
+
+    @property
     def serves(self) -> bool:
         """Whether it is meant to answer requests, now and further on."""
         return not self.job and not self.terminating and self.phase not in ("Succeeded", "Failed")
@@ -153,7 +158,8 @@ def decide(facts: Facts) -> Proof:
             _pod(pod, pod.app == facts.release, facts.desired, found)
         _replicas(facts, facts.desired, facts.pods, found)
     verdict = Verdict.MISMATCH if found.mismatches else Verdict.UNKNOWN if found.unknowns else Verdict.PROVEN
-    return Proof(facts, verdict, tuple(found.mismatches), tuple(found.unknowns), tuple(found.notes))
+    unknowns = tuple(dict.fromkeys(found.unknowns))  # one cause can hide several pieces
+    return Proof(facts, verdict, tuple(found.mismatches), unknowns, tuple(found.notes))
 
 
 def _argocd(facts: Facts, found: _Findings) -> None:
@@ -204,29 +210,38 @@ def _image(desired: Desired, image: Image | Unknown, found: _Findings) -> None:
 
 
 def _pod(pod: Pod, ours: bool, desired: Desired, found: _Findings) -> None:
-    allowed = {desired.image} if ours else desired.images
-    identities = {identity(image) for image in allowed} - {None}
     if not pod.containers:
         found.unknowns.append(f"pod {pod.name} shows no containers")
-    if pod.terminating:
-        found.notes.append(f"pod {pod.name} is terminating")
+    if pod.leaving:
+        found.notes.append(
+            f"pod {pod.name} {'is terminating' if pod.terminating else 'failed and runs no more'}"
+        )
     for container in pod.containers:
         where = f"pod {pod.name}, container {container.name}"
         where += "" if container.kind == "app" else f" ({container.kind})"
-        runs = identity(container.image_id)
-        if pod.terminating:
-            known = {repository for repository, _ in filter(None, map(identity, desired.images))}
-            if container.image_id and (runs is None or runs[0] not in known):
-                found.mismatches.append(
-                    f"{where} runs {_short(container.image_id)}, which Git never asked for"
-                )
-            continue
-        if container.image not in allowed:
-            found.mismatches.append(f"{where} was started as {_short(container.image)}, not as Git asks")
         if not container.image_id:
-            found.unknowns.append(f"{where} does not say what it runs ({container.state})")
-        elif runs not in identities:
-            found.mismatches.append(f"{where} runs {_short(container.image_id)}{_instead(ours, desired)}")
+            if not pod.terminating:
+                found.unknowns.append(f"{where} does not say what it runs ({container.state})")
+        elif pod.leaving:
+            _leaving(where, container, desired, found)
+        else:
+            _running(where, container, ours, desired, found)
+        if not pod.leaving and container.image not in ({desired.image} if ours else desired.images):
+            found.mismatches.append(f"{where} was started as {_short(container.image)}, not as Git asks")
+
+
+def _running(where: str, container: Container, ours: bool, desired: Desired, found: _Findings) -> None:
+    allowed = {desired.image} if ours else desired.images
+    runs = identity(container.image_id)
+    if runs is None or runs not in {identity(image) for image in allowed}:
+        found.mismatches.append(f"{where} runs {_short(container.image_id)}{_instead(ours, desired)}")
+
+
+def _leaving(where: str, container: Container, desired: Desired, found: _Findings) -> None:
+    runs = identity(container.image_id)
+    repositories = {pinned[0] for image in desired.images if (pinned := identity(image))}
+    if runs is None or runs[0] not in repositories:
+        found.mismatches.append(f"{where} runs {_short(container.image_id)}, which Git never asked for")
 
 
 def _instead(ours: bool, desired: Desired) -> str:

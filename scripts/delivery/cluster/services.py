@@ -34,8 +34,15 @@ def network(cluster: Cluster) -> None:
         for name, internal in ((cluster.name, False), (_backend(cluster), True)):
             if not client.networks.list(names=[f"^{name}$"]):
                 client.networks.create(
-                    name, driver="bridge", internal=internal, labels={_LABEL: cluster.name}
+                    name,
+                    driver="bridge",
+                    internal=internal,
+                    labels={_LABEL: cluster.name},
+                    check_duplicate=True,
                 )
+            # Docker takes two networks of one name when two ask at once; a name must mean one.
+            for extra in client.networks.list(names=[f"^{name}$"])[1:]:
+                extra.remove()
     finally:
         client.close()
 
@@ -60,7 +67,8 @@ def start(cluster: Cluster, registry_image: str, gateway_image: str, folder: Pat
         })  # fmt: skip
         _connect(client, gateway, cluster.name, ["registry.local", "git.local"])
         _connect(client, gateway, _backend(cluster), [])
-        _put(gateway, "/etc/nginx", {"htpasswd": _htpasswd(login.registry, login.git)})
+        passwords = {"registry": login.registry, "git": login.git}
+        _put(gateway, "/etc/nginx", {f"{name}.htpasswd": _htpasswd(user) for name, user in passwords.items()})
         for container in (registry, gateway):
             container.start()
     except APIError as error:
@@ -150,16 +158,11 @@ def _put(container: Any, folder: str, files: dict[str, bytes]) -> None:
     container.put_archive(folder, stream.getvalue())
 
 
-def _htpasswd(*logins: Login) -> bytes:
-    """Salted hashes of generated passwords, in the form {SSHA} that nginx reads without help of its libc."""
-    lines = {}
-    for login in logins:
-        salt = secrets.token_bytes(8)
-        digest = hashlib.sha1(login.password.encode() + salt, usedforsecurity=False).digest()
-        lines.setdefault(
-            login.username, f"{login.username}:{{SSHA}}{base64.b64encode(digest + salt).decode()}\n"
-        )
-    return "".join(lines.values()).encode()
+def _htpasswd(login: Login) -> bytes:
+    """A salted hash of a generated password, in the form {SSHA} that nginx reads without help of its libc."""
+    salt = secrets.token_bytes(8)
+    digest = hashlib.sha1(login.password.encode() + salt, usedforsecurity=False).digest()
+    return f"{login.username}:{{SSHA}}{base64.b64encode(digest + salt).decode()}\n".encode()
 
 
 def _wait_for_answers(cluster: Cluster, login: credentials.Credentials) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,22 @@ class DoesNotRender(BadInput):
     """The chart with these values is not valid; the message has Helm's reason."""
 
 
-def template(chart: Path, values: Path, release: str, namespace: str) -> list[dict[str, Any]]:
-    """The manifests of the chart with one values file, hooks included."""
-    text = _run(["template", release, chart, "--values", values, "--namespace", namespace], f"{values.name}")
-    return [document for document in yaml.load_all(text, Loader=SafeLoader) if document]
+def template(
+    chart: Path, values: Path, release: str, namespace: str, instead: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
+    """The manifests of the chart with one values file, hooks included; `instead` sets values on top."""
+    command = ["template", release, chart, "--values", values, "--namespace", namespace, *_set(instead)]
+    documents = yaml.load_all(_run(command, values.name), Loader=SafeLoader)
+    return [document for document in documents if document]
 
 
-def lint(chart: Path, values: Path) -> None:
+def lint(chart: Path, values: Path, instead: Mapping[str, str] | None = None) -> None:
     """Return when `helm lint --strict` has nothing to say."""
-    _run(["lint", "--strict", "--quiet", chart, "--values", values], f"{values.name}")
+    _run(["lint", "--strict", "--quiet", chart, "--values", values, *_set(instead)], values.name)
+
+
+def _set(values: Mapping[str, str] | None) -> list[str]:
+    return [word for key, value in (values or {}).items() for word in ("--set-string", f"{key}={value}")]
 
 
 def _run(command: list[Any], what: str) -> bytes:

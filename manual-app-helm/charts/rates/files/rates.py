@@ -13,6 +13,7 @@ import json
 import signal
 import sys
 import threading
+from dataclasses import asdict, dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
@@ -30,8 +31,11 @@ PER_EURO = {
     "DKK": Decimal("7.4592"),
     "PLN": Decimal("4.3185"),
     "CZK": Decimal("25.274"),
+    "HUF": Decimal("386.15"),
     "CAD": Decimal("1.5026"),
     "AUD": Decimal("1.6537"),
+    "KRW": Decimal("1582.40"),
+    "KWD": Decimal("0.33186"),
 }
 
 MODES = ("ok", "slow", "error", "nonsense")
@@ -51,6 +55,12 @@ NONSENSE = itertools.cycle(
 )
 
 
+@dataclass(frozen=True)
+class Fault:
+    mode: str = "ok"
+    seconds: float = 0
+
+
 def log(event: str, **facts: object) -> None:
     print(json.dumps({"event": event, **facts}), flush=True)
 
@@ -62,13 +72,13 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, port: int) -> None:
         super().__init__(("", port), Handler)
-        self.fault: dict[str, object] = {"mode": "ok", "seconds": 0}
+        self.fault = Fault()
         self.stopping = threading.Event()
 
     def server_bind(self) -> None:
         """Bind without the name lookup of HTTPServer, which may wait for a DNS that is not reachable."""
         TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.server_address[:2]
+        self.server_name, self.server_port = "rates", int(self.server_address[1])
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -85,7 +95,7 @@ class Handler(BaseHTTPRequestHandler):
         if url.path == "/healthz":
             self.answer(200, {"status": "ok"})
         elif url.path == "/_fault":
-            self.answer(200, self.server.fault)
+            self.answer(200, asdict(self.server.fault))
         elif url.path == "/v1/latest":
             query = parse_qs(url.query)
             self.latest(query.get("base", ["EUR"])[-1], ",".join(query.get("symbols", [])))
@@ -110,20 +120,20 @@ class Handler(BaseHTTPRequestHandler):
         except ValueError as error:
             self.answer(422, {"message": str(error)})
             return
-        log("fault", **self.server.fault)
-        self.answer(200, self.server.fault)
+        log("fault", **asdict(self.server.fault))
+        self.answer(200, asdict(self.server.fault))
 
     def latest(self, base: str, symbols: str) -> None:
         fault = self.server.fault
-        if fault["mode"] == "error":
+        if fault.mode == "error":
             self.answer(500, {"message": "internal server error"})
             return
-        if fault["mode"] == "nonsense":
+        if fault.mode == "nonsense":
             kind, text = next(NONSENSE)
             self.send(200, kind, text.replace("SYMBOLS", json.dumps(symbols.split(",")[0] or "USD")))
             return
-        if fault["mode"] == "slow":
-            self.server.stopping.wait(float(fault["seconds"]))
+        if fault.mode == "slow":
+            self.server.stopping.wait(fault.seconds)
         wanted = symbols.split(",") if symbols else [name for name in PER_EURO if name != base]
         if base not in PER_EURO or not PER_EURO.keys() >= set(wanted):
             self.answer(404, {"message": "not found"})
@@ -151,7 +161,7 @@ def rate(base: str, symbol: str) -> float:
     return float((PER_EURO[symbol] / PER_EURO[base]).quantize(Decimal("0.00001"), ROUND_HALF_EVEN))
 
 
-def parse_fault(body: bytes) -> dict[str, object]:
+def parse_fault(body: bytes) -> Fault:
     """The fault asked for, or ValueError with the reason."""
     try:
         asked = json.loads(body)
@@ -165,7 +175,7 @@ def parse_fault(body: bytes) -> dict[str, object]:
     seconds = asked.get("seconds", 5 if mode == "slow" else 0)
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= MAX_SECONDS:
         raise ValueError(f"seconds must be a number from 0 to {MAX_SECONDS}")
-    return {"mode": mode, "seconds": seconds}
+    return Fault(mode, seconds)
 
 
 def main() -> None:

@@ -1,0 +1,73 @@
+"""The fixtures are the pipeline: platform -> image -> dev -> stage -> prod, each made by the verbs themselves."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from e2e.delivery import Checkout
+
+ROOT = Path(__file__).resolve().parent.parent
+CLUSTER = "manual-app-e2e"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """--reuse-cluster; --keep-cluster comes from pytest-kind."""
+    parser.addoption("--reuse-cluster", action="store_true", help="use the e2e cluster that --keep-cluster left")
+
+
+@dataclass(frozen=True)
+class Build:
+    """The image of the session, as `delivery build` reported it."""
+
+    digest: str
+    number: str
+    revision: str
+
+
+@pytest.fixture(scope="session")
+def platform(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+    """A user's clone of this repository and a cluster of its own, gone afterwards."""
+    path = tmp_path_factory.mktemp("checkout") / "manual-app"
+    subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", ROOT, path], check=True)
+    state = Path(os.environ.get("DELIVERY_STATE") or ROOT / ".delivery")
+    checkout = Checkout(path, state, CLUSTER)
+    if not request.config.getoption("reuse_cluster"):
+        checkout.delivery("down")
+    checkout.delivery("up")
+    checkout.pull()
+    yield checkout
+    if not request.config.getoption("keep_cluster") and not request.session.testsfailed:
+        checkout.delivery("down")
+
+
+@pytest.fixture(scope="session")
+def image(platform: Checkout) -> Build:
+    """The image, built and pushed once for the whole session."""
+    built = platform.delivery("build", "--format", "json").json
+    return Build(built["digest"], built["build"], built["revision"])
+
+
+@pytest.fixture(scope="session")
+def dev(platform: Checkout, image: Build) -> Build:
+    """Dev runs the image: what CI does after a push to main."""
+    platform.delivery("deploy", "--digest", image.digest)
+    return image
+
+
+@pytest.fixture(scope="session")
+def stage(platform: Checkout, dev: Build) -> Build:
+    """Stage runs what dev was proven to run."""
+    platform.delivery("promote", "stage")
+    return dev
+
+
+@pytest.fixture(scope="session")
+def prod(platform: Checkout, stage: Build) -> Build:
+    """Prod runs what stage was proven to run."""
+    platform.delivery("promote", "prod")
+    return stage
+

@@ -1,0 +1,207 @@
+"""Given/When/Then in the words of the domain: a user's checkout, the command, and what the cluster shows."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from delivery import pipeline as pipelines
+from delivery.cluster import tools
+from delivery.parts import git
+from delivery.pipeline import Cluster, Environment, Pipeline
+
+APP = "app.kubernetes.io/name=manual-app"
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A verb that ended: what a user sees of it."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """What it printed with --format json."""
+        return json.loads(self.out)
+
+    @property
+    def error(self) -> str:
+        """Its `error:` line."""
+        return next((line for line in self.err.splitlines() if line.startswith("error: ")), "")
+
+    @property
+    def hint(self) -> str:
+        """Its `hint:` line."""
+        return next((line for line in self.err.splitlines() if line.startswith("hint: ")), "")
+
+
+@dataclass
+class Checkout:
+    """A user's clone of the repository, from which the verbs are called."""
+
+    path: Path
+    state: Path
+    cluster_name: str
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """pipeline.yaml of this checkout."""
+        return pipelines.load(self.path)
+
+    @property
+    def cluster(self) -> Cluster:
+        """The cluster of the tests."""
+        found = self.pipeline.cluster(self.cluster_name)
+        return found.model_copy(update={"root": self.state.parent})
+
+    def delivery(self, *arguments: str, expect: int = 0, **environment: str) -> Ran:
+        """Run a verb as a user would; fail unless it exits with `expect`."""
+        done = subprocess.run(
+            [Path(sys.executable).with_name("delivery"), *arguments],
+            cwd=self.path,
+            env={**os.environ, **self._environment(), **environment},
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=900,
+        )
+        ran = Ran(done.returncode, done.stdout, done.stderr)
+        assert ran.code == expect, (
+            f"delivery {' '.join(arguments)}: exit {ran.code}, not {expect}\n{ran.out}\n{ran.err}"
+        )
+        if expect:
+            assert ran.error, f"a failed verb says what is wrong: {ran.err}"
+            assert ran.hint, f"a failed verb says what to do: {ran.err}"
+        return ran
+
+    def _environment(self) -> dict[str, str]:
+        return {"DELIVERY_STATE": str(self.state), "DELIVERY_CLUSTER": self.cluster_name, **self.environment}
+
+    def git(self, *arguments: str) -> str:
+        """git in the checkout, as the user."""
+        return git.Repository(self.path).run(*arguments)
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        """Replace text in a file that must have it exactly once."""
+        file = self.path / name
+        text = file.read_text(encoding="utf-8")
+        assert text.count(old) == 1, f"{name} has {old!r} {text.count(old)} times"
+        file.write_text(text.replace(old, new), encoding="utf-8")
+
+    def commit(self, message: str) -> str:
+        """Commit everything, as somebody who is not the pipeline; the commit."""
+        who = ("-c", "user.name=Dev Eloper", "-c", "user.email=dev@example.org")
+        self.git("add", "--all")
+        self.git(*who, "commit", "--quiet", "--message", message)
+        return self.git("rev-parse", "HEAD")
+
+    def pull(self) -> None:
+        """git pull --rebase from the Git server, as the hint tells users to."""
+        who = ("-c", "user.name=Dev Eloper", "-c", "user.email=dev@example.org")
+        self.git(*who, "pull", "--quiet", "--rebase", self.cluster.git_url, "main")
+
+    def main(self) -> str:
+        """The commit that the Git server's main is at."""
+        commit = git.server_ref(self.cluster.git_url, "refs/heads/main")
+        assert commit
+        return commit
+
+    def on_server(self, path: str) -> str:
+        """A file as the Git server's main has it."""
+        with git.clone(self.cluster.git_url, "main", bare=True) as repository:
+            found = repository.show(repository.commit("main"), path)
+        assert found is not None
+        return found.decode()
+
+    def kubectl(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """kubectl against the cluster of the tests."""
+        command = [
+            str(tools.path("kubectl")),
+            f"--kubeconfig={self.cluster.kubeconfig}",
+            f"--context={self.cluster.context}",
+            *arguments,
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120)
+        assert not check or done.returncode == 0, f"{' '.join(arguments)}: {done.stderr}"
+        return done
+
+    def get(self, *arguments: str) -> Any:
+        """kubectl get … -o json."""
+        return json.loads(self.kubectl("get", *arguments, "-o", "json").stdout)
+
+    def pods(self, environment: str) -> list[dict[str, Any]]:
+        """The app's pods that are not on their way out."""
+        items = self.get("pods", "-n", environment, "-l", APP)["items"]
+        return [pod for pod in items if "deletionTimestamp" not in pod["metadata"]]
+
+    def digests(self, environment: str) -> set[str]:
+        """The digests that the app's containers run, by the pods' own imageID."""
+        return {
+            status["imageID"].rpartition("@")[2]
+            for pod in self.pods(environment)
+            for status in pod["status"].get("containerStatuses", [])
+        }
+
+    def url(self, environment: str) -> str:
+        """Where users reach an environment."""
+        return f"http://127.0.0.1:{self.cluster.environments[environment]}"
+
+    def environments(self) -> tuple[Environment, ...]:
+        """Those of pipeline.yaml, in order."""
+        return self.pipeline.environments
+
+
+@dataclass
+class Probe:
+    """Requests to an environment while something happens to it."""
+
+    answered: int = 0
+    failed: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def probing(url: str) -> Iterator[Probe]:
+    """Ask `url` about twenty times a second while the block runs; bounded by the block and by 300 s."""
+    probe, over = Probe(), threading.Event()
+
+    def ask() -> None:
+        end = time.monotonic() + 300
+        while not over.wait(0.05) and time.monotonic() < end:
+            try:
+                # A new connection each time: that is what a rollout can break.
+                status = httpx.get(url, timeout=5, trust_env=False).status_code
+            except httpx.HTTPError as error:
+                probe.failed.append(type(error).__name__)
+                continue
+            if status == 200:
+                probe.answered += 1
+            else:
+                probe.failed.append(str(status))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield probe
+    finally:
+        over.set()
+        thread.join()
+
+
+def consistently(look: Any, seconds: float) -> None:
+    """Absence is proven over a time: call `look` (which asserts) until the time is over."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        look()
+        time.sleep(0.5)

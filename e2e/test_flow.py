@@ -1,0 +1,89 @@
+"""Build once, carry the same digest through dev, stage and prod."""
+
+import httpx
+
+from delivery.parts import git, values
+from e2e.conftest import Build
+from e2e.delivery import Checkout, probing
+
+
+def test_a_second_build_of_the_same_commit_is_the_first(platform: Checkout, image: Build) -> None:
+    """I can run the build as often as I like: one commit has one digest."""
+    again = platform.delivery("build", "--format", "json").json
+    assert (again["digest"], again["build"], again["new"]) == (image.digest, image.number, False)
+
+
+def test_dev_deploys_by_itself_after_the_push(platform: Checkout, dev: Build) -> None:
+    """I push, CI writes the image into values-dev.yaml, and Argo CD deploys it: nobody syncs."""
+    assert platform.digests("dev") == {dev.digest}
+    operation = platform.get("application", "manual-app-dev", "-n", "argocd")["status"]["operationState"]["operation"]
+    assert operation["initiatedBy"] == {"automated": True}
+
+
+def test_the_digest_is_the_same_byte_for_byte(platform: Checkout, prod: Build) -> None:
+    """What the push reported is what Git asks for and what the pods run, in every environment."""
+    for environment in platform.environments():
+        asked = values.get(platform.on_server(environment.values), ("image", "digest"), environment.values)
+        assert asked == prod.digest
+        assert platform.digests(environment.name) == {prod.digest}
+
+
+def test_every_environment_answers_with_the_same_build(platform: Checkout, prod: Build) -> None:
+    """I open the app in each environment, and it says which build it is and where it runs."""
+    for environment in ("dev", "stage", "prod"):
+        answer = httpx.get(f"{platform.url(environment)}/version", timeout=5, trust_env=False).json()
+        assert answer["build"] == prod.number
+        assert answer["revision"] == prod.revision
+        assert answer["environment"] == environment
+        assert httpx.get(f"{platform.url(environment)}/readyz", timeout=5, trust_env=False).status_code == 200
+
+
+def test_the_whole_is_proven(platform: Checkout, prod: Build) -> None:
+    """`delivery verify` reads it back from the pods: PROVEN everywhere, exit 0."""
+    document = platform.delivery("verify", "--format", "json").json
+    assert document["verdict"] == "PROVEN"
+    assert [one["name"] for one in document["environments"]] == ["dev", "stage", "prod"]
+
+
+def test_git_shows_one_commit_for_each_step(platform: Checkout, prod: Build) -> None:
+    """The log of the Git server is the audit trail: one commit a step, with digest before and after."""
+    with git.clone(platform.cluster.git_url, "main") as repository:
+        commits = repository.run("log", "--format=%H", "--merges").split()
+        assert commits == [], "history is linear"
+        for environment in platform.environments():
+            log = repository.run("log", "--format=%B%x00", "--", environment.values).split("\0")
+            entries = [text for text in log if f"Digest-After: {prod.digest}" in text]
+            assert len(entries) == 1, f"one commit brought it to {environment.name}"
+            assert f"Environment: {environment.name}" in entries[0]
+            assert "Digest-Before:" in entries[0]
+
+
+def test_a_rerun_changes_nothing(platform: Checkout, prod: Build) -> None:
+    """Each verb may be repeated: no new commit, no new pod."""
+    before = (platform.main(), {pod["metadata"]["uid"] for pod in platform.pods("prod")})
+    platform.delivery("deploy", "--digest", prod.digest)
+    platform.delivery("promote", "stage")
+    platform.delivery("promote", "prod")
+    assert (platform.main(), {pod["metadata"]["uid"] for pod in platform.pods("prod")}) == before
+
+
+def test_up_again_changes_nothing(platform: Checkout, prod: Build) -> None:
+    """`delivery up` on a platform that is up leaves every pod and every commit as it is."""
+    before = (platform.main(), {pod["metadata"]["uid"] for pod in platform.pods("prod")})
+    platform.delivery("up")
+    assert (platform.main(), {pod["metadata"]["uid"] for pod in platform.pods("prod")}) == before
+
+
+def test_orders_survive_the_next_version(platform: Checkout, prod: Build) -> None:
+    """What a customer ordered in prod is still there, and no request fails, while prod changes version."""
+    order = {"customer": "Ada", "item": "keyboard", "quantity": 10, "unit_price": "49.90", "currency": "USD"}
+    url = platform.url("prod")
+    made = httpx.post(f"{url}/orders", json=order, timeout=10, trust_env=False)
+    assert made.status_code == 201, made.text
+    with probing(f"{url}/version") as probe:
+        platform.kubectl("-n", "prod", "rollout", "restart", "deployment/manual-app")
+        platform.kubectl("-n", "prod", "rollout", "status", "deployment/manual-app", "--timeout=90s")
+    assert probe.failed == []
+    assert probe.answered > 10
+    found = httpx.get(f"{url}/orders/{made.json()['id']}", timeout=10, trust_env=False)
+    assert found.json() == made.json()

@@ -1,0 +1,43 @@
+"""Prod never moves by itself, and nobody reaches it past stage."""
+
+import pytest
+
+from e2e.conftest import Build
+from e2e.delivery import Checkout, consistently
+
+
+@pytest.fixture
+def next_build(platform: Checkout, prod: Build) -> Build:
+    """A newer commit of the app, built and running in dev; stage and prod are still at the one before."""
+    platform.pull()
+    marker = platform.path / "manual-app" / "CHANGES"
+    marker.write_text(f"{marker.read_text() if marker.exists() else ''}one more change\n", encoding="utf-8")
+    platform.commit("manual-app: one more change")
+    built = platform.delivery("build", "--format", "json").json
+    platform.delivery("deploy", "--digest", built["digest"])
+    return Build(built["digest"], built["build"], built["revision"])
+
+
+def test_prod_does_not_move_when_main_moves(platform: Checkout, prod: Build, next_build: Build) -> None:
+    """I push to main; dev follows; prod keeps its pods for as long as I watch."""
+    before = {pod["metadata"]["uid"] for pod in platform.pods("prod")}
+    assert platform.digests("dev") == {next_build.digest}
+    # A refresh makes Argo CD look at main at once, so that the time watched is not only its own pause.
+    platform.kubectl(
+        *("-n", "argocd", "annotate", "application", "manual-app-prod"),
+        *("argocd.argoproj.io/refresh=normal", "--overwrite"),
+    )
+
+    def unmoved() -> None:
+        assert {pod["metadata"]["uid"] for pod in platform.pods("prod")} == before
+        assert next_build.digest not in platform.digests("prod")
+
+    consistently(unmoved, seconds=10)
+
+
+def test_prod_does_not_take_what_stage_does_not_run(platform: Checkout, prod: Build, next_build: Build) -> None:
+    """I cannot skip stage: a digest that is only in dev is refused for prod, and Git stays as it is."""
+    before = platform.main()
+    platform.delivery("promote", "prod", "--digest", next_build.digest, expect=1)
+    assert platform.main() == before
+    assert next_build.digest not in platform.digests("prod")

@@ -1,0 +1,56 @@
+"""The proof finds what changed behind Git's back, and says so when it cannot know."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from delivery.cluster import kind
+from delivery.parts import docker
+from e2e.conftest import Build
+from e2e.delivery import Checkout
+
+
+@pytest.fixture
+def restored(platform: Checkout, prod: Build) -> Iterator[None]:
+    """Prod as Git asks for it, again after the test."""
+    yield
+    platform.delivery("promote", "prod")
+    platform.delivery("verify", "prod")
+
+
+@pytest.mark.usefixtures("restored")
+def test_a_replica_more_than_git_asks_for_is_found(platform: Checkout, prod: Build) -> None:
+    """Somebody starts another image in prod by hand: MISMATCH, exit 1, and the pod is named."""
+    stray = platform.get("deployment", "rates", "-n", "prod")
+    template = stray["spec"]["template"]
+    labels = {"app.kubernetes.io/name": "manual-app", "stray": "yes"}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "stray", "namespace": "prod", "labels": labels},
+        "spec": template["spec"],
+    }
+    platform.apply(pod)
+    try:
+        platform.kubectl("-n", "prod", "wait", "--for=condition=Ready", "pod/stray", "--timeout=60s")
+        ran = platform.delivery("verify", "prod", expect=1)
+        assert "MISMATCH" in ran.error
+        assert "stray" in ran.out
+    finally:
+        platform.kubectl("-n", "prod", "delete", "pod", "stray", "--wait", "--now")
+
+
+@pytest.mark.usefixtures("prod")
+def test_a_cluster_that_does_not_answer_is_unknown(platform: Checkout) -> None:
+    """The cluster cannot be read: UNKNOWN and exit 3, never PROVEN."""
+    client = docker.client()
+    node = client.containers.get(kind.node_name(platform.cluster))
+    node.pause()
+    try:
+        ran = platform.delivery("verify", expect=3)
+        assert "UNKNOWN" in ran.error
+        assert "PROVEN" not in ran.out.replace("UNPROVEN", "")
+    finally:
+        node.unpause()
+        client.close()
+    platform.kubectl("wait", "--for=condition=Ready", "node", "--all", "--timeout=60s")

@@ -1,0 +1,258 @@
+"""The verbs: their arguments and exit codes. No logic; what a verb needs is imported when it is called."""
+
+import sys
+import traceback
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from delivery.errors import INTERRUPTED, BadInput, DeliveryError, NotReached, PlatformError, Refused
+
+app = typer.Typer(
+    name="delivery",
+    help="Build an image once, carry that digest through the environments, and prove what runs.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+class Format(StrEnum):
+    """How facts are printed."""
+
+    text = "text"
+    json = "json"
+
+
+AsFormat = Annotated[Format, typer.Option("--format", help="How facts are printed.")]
+EnvironmentName = Annotated[str, typer.Argument(metavar="ENV", help="An environment of pipeline.yaml.")]
+
+
+@app.callback()
+def options(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show where an error comes from.")] = False,
+) -> None:
+    global _verbose
+    _verbose = verbose
+
+
+@app.command()
+def up() -> None:
+    """Bring up the local cluster with its registry, Git server and Argo CD; repeat it freely."""
+    from delivery.cluster.up import up as run
+
+    run(_pipeline().cluster())
+
+
+@app.command()
+def down() -> None:
+    """Remove the local cluster and everything that `up` made."""
+    from delivery.cluster.up import down as run
+
+    run(_pipeline().cluster())
+
+
+@app.command()
+def doctor() -> None:
+    """Look at each part of the platform, and say how to mend what is wrong."""
+    from delivery import report
+    from delivery.cluster.up import doctor as run
+
+    checks = run(_pipeline().cluster())
+    report.print_checks(checks)
+    wrong = [check for check in checks if not check.ok]
+    if wrong:
+        raise PlatformError(f"{len(wrong)} of {len(checks)} checks failed", wrong[0].hint)
+
+
+@app.command()
+def demo() -> None:
+    """From nothing to the same digest in every environment, and the proof; leaves the cluster running."""
+    from delivery import demo as story
+    from delivery import report
+
+    pipeline = _pipeline()
+    _judge(report.worst(story.run(pipeline, pipeline.cluster())))
+
+
+@app.command()
+def build(
+    number: Annotated[
+        int | None,
+        typer.Option(min=1, help="The build number; else BUILD_NUMBER, else the next one."),
+    ] = None,
+    format: AsFormat = Format.text,
+) -> None:
+    """Build and push the image of the newest commit that changed the app, once."""
+    from dataclasses import asdict
+
+    from delivery import image, report
+
+    pipeline = _pipeline()
+    built = image.build(pipeline, pipeline.cluster(), number)
+    if format is Format.json:
+        report.write_json({"schema": "delivery/build/v1", **asdict(built)})
+        return
+    said = "built" if built.new else "was built before"
+    print(f"build {built.build} of commit {built.revision[:12]} {said}")
+    print(f"{pipeline.image.repository}@{built.digest}")
+
+
+@app.command()
+def deploy(
+    digest: Annotated[str | None, typer.Option(help="The digest that `build` printed.")] = None,
+    format: AsFormat = Format.text,
+) -> None:
+    """Ask the first environment for a built digest, and wait until its pods run it."""
+    from delivery import promotion
+
+    pipeline = _pipeline()
+    _promoted(promotion.deploy(pipeline, pipeline.cluster(), digest), format)
+
+
+@app.command()
+def promote(
+    environment: EnvironmentName,
+    digest: Annotated[str | None, typer.Option(help="Refuse unless it is this digest.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Refuse unless it is built from this Git tag.")] = None,
+    format: AsFormat = Format.text,
+) -> None:
+    """Ask an environment for the digest that the environment before it is proven to run."""
+    pipeline = _pipeline()
+    target = pipeline.environment(environment)
+    from delivery import promotion
+
+    _promoted(promotion.promote(pipeline, pipeline.cluster(), target, digest, tag), format)
+
+
+@app.command()
+def verify(
+    environment: Annotated[
+        str | None, typer.Argument(metavar="[ENV]", help="One environment; else all of them.")
+    ] = None,
+    format: AsFormat = Format.text,
+) -> None:
+    """Prove from the pods what runs: PROVEN exits 0, MISMATCH 1, UNKNOWN 3."""
+    pipeline = _pipeline()
+    chosen = [pipeline.environment(environment)] if environment else list(pipeline.environments)
+    cluster = pipeline.cluster()
+    from delivery import live, proof, report
+
+    proofs = [proof.decide(facts) for facts in live.observe(pipeline, cluster, chosen)]
+    if format is Format.json:
+        report.write_json(report.proof_document(cluster, proofs))
+    else:
+        report.print_proofs(proofs)
+    against = [one.facts.environment for one in proofs if one.verdict is not proof.Verdict.PROVEN]
+    verdict = report.worst(proofs)
+    if verdict is proof.Verdict.MISMATCH:
+        raise Refused(
+            f"MISMATCH: not everything runs as Git asks ({', '.join(against)})", "the reasons are above"
+        )
+    if verdict is proof.Verdict.UNKNOWN:
+        raise NotReached(
+            f"UNKNOWN: not everything could be read ({', '.join(against)})",
+            "the reasons are above; delivery doctor looks at the platform",
+        )
+
+
+@app.command()
+def status(format: AsFormat = Format.text) -> None:
+    """Show what runs where, and what each environment could take next."""
+    from delivery import live, proof, report
+
+    pipeline = _pipeline()
+    cluster = pipeline.cluster()
+    proofs = [proof.decide(facts) for facts in live.observe(pipeline, cluster, pipeline.environments)]
+    if format is Format.json:
+        report.write_json(report.status_document(pipeline, cluster, proofs))
+    else:
+        report.print_status(pipeline, proofs)
+
+
+@app.command()
+def history(
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
+    format: AsFormat = Format.text,
+) -> None:
+    """Show the commits that changed what runs where."""
+    from itertools import islice
+
+    from delivery import change, report
+    from delivery.parts import git
+
+    pipeline = _pipeline()
+    with git.clone(pipeline.cluster().git_url, pipeline.git.branch, bare=True) as repository:
+        entries = list(islice(change.history(repository), limit))
+    if format is Format.json:
+        report.write_json(report.history_document(entries))
+    else:
+        report.print_history(entries)
+
+
+@app.command()
+def ci() -> None:
+    """Ask what CI asks: does it compile, build, run and answer, and does the chart render?"""
+    from delivery import ci as questions
+
+    questions.run(_pipeline())
+
+
+def main() -> None:
+    """Run one verb; every error is one line, one hint and one exit code."""
+    try:
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except DeliveryError as error:
+        _fail(error.message, error.hint, error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted", "run the same command again to continue", INTERRUPTED)
+    except typer.TyperException as error:
+        _usage(error)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception as error:
+        _fail(
+            f"{type(error).__name__}: {' '.join(str(error).split())[:300] or 'no reason given'}",
+            "this is a bug in delivery; `delivery -v …` shows where",
+            PlatformError.exit_code,
+        )
+
+
+_verbose = False
+
+
+def _pipeline() -> Any:
+    from delivery import pipeline
+
+    return pipeline.load()
+
+
+def _promoted(done: Any, format: Format) -> None:
+    from dataclasses import asdict
+
+    from delivery import report
+
+    if format is Format.json:
+        report.write_json({"schema": "delivery/promotion/v1", **asdict(done)})
+        return
+    before = "" if not done.new else f" (before: {done.before[:19]})"
+    print(f"{done.environment} runs build {done.build}, {done.digest}{before}")
+
+
+def _usage(error: Any) -> None:
+    message = error.format_message() if hasattr(error, "format_message") else str(error)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        message = "no verb given"
+    path = error.ctx.command_path if getattr(error, "ctx", None) else "delivery"
+    _fail(message, f"{path} --help", BadInput.exit_code)
+
+
+def _fail(message: str, hint: str, code: int) -> None:
+    if _verbose:
+        traceback.print_exc()
+    sys.stderr.write(f"error: {message}\nhint: {hint}\n")
+    sys.exit(code)

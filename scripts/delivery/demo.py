@@ -1,0 +1,20 @@
+"""`delivery demo`: the whole story on this machine, from nothing to the proof."""
+
+from delivery import image, live, promotion, proof, report
+from delivery.cluster.up import up
+from delivery.pipeline import Cluster, Pipeline
+
+
+def run(pipeline: Pipeline, cluster: Cluster) -> list[proof.Proof]:
+    """Bring the platform up, build once, carry that digest through every environment; the proofs.
+
+    Each step does nothing when it was done before, so that a run that was killed is continued by the next.
+    """
+    built: list[image.Built] = []
+    up(cluster, meanwhile=lambda: built.append(image.build(pipeline, cluster)))
+    promotion.deploy(pipeline, cluster, built[0].digest)
+    for environment in pipeline.environments[1:]:
+        promotion.promote(pipeline, cluster, environment)
+    proofs = [proof.decide(facts) for facts in live.observe(pipeline, cluster, pipeline.environments)]
+    report.print_proofs(proofs)
+    return proofs

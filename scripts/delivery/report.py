@@ -1,0 +1,206 @@
+"""What people and programs read: the proof as a table or as JSON with a stable schema."""
+
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from delivery import gate
+from delivery.change import Entry
+from delivery.pipeline import Cluster, Pipeline
+from delivery.proof import Answer, Desired, Image, Pod, Proof, Unknown, Verdict
+
+_STYLE = {Verdict.PROVEN: "green", Verdict.MISMATCH: "red", Verdict.UNKNOWN: "yellow"}
+
+
+def write_json(document: Any) -> None:
+    """One JSON document on standard output."""
+    json.dump(document, sys.stdout, indent=2, ensure_ascii=False)
+    sys.stdout.write("\n")
+
+
+def proof_document(cluster: Cluster, proofs: Iterable[Proof]) -> dict[str, Any]:
+    """The proofs as data: schema delivery/proof/v1."""
+    proofs = list(proofs)
+    return {
+        "schema": "delivery/proof/v1",
+        "cluster": cluster.name,
+        "verdict": str(worst(proofs)),
+        "environments": [_environment(one) for one in proofs],
+    }
+
+
+def status_document(pipeline: Pipeline, cluster: Cluster, proofs: Iterable[Proof]) -> dict[str, Any]:
+    """The proofs, and what each environment would take next: schema delivery/status/v1."""
+    proofs = list(proofs)
+    ahead = [
+        {
+            "environment": name,
+            "digest": digest,
+            "build": build,
+            "new": new,
+            "allowed": decision.allowed,
+            "reasons": [*decision.refusals, *decision.unknowns],
+        }
+        for name, digest, build, new, decision in _next(pipeline, proofs)
+    ]
+    return proof_document(cluster, proofs) | {"schema": "delivery/status/v1", "next": ahead}
+
+
+def history_document(entries: Iterable[Entry]) -> dict[str, Any]:
+    """The changes of the past: schema delivery/history/v1."""
+    return {"schema": "delivery/history/v1", "changes": [asdict(entry) for entry in entries]}
+
+
+def worst(proofs: Iterable[Proof]) -> Verdict:
+    """The verdict about all of them together; about none at all it is UNKNOWN."""
+    found = {one.verdict for one in proofs}
+    if Verdict.MISMATCH in found:
+        return Verdict.MISMATCH
+    return Verdict.PROVEN if found == {Verdict.PROVEN} else Verdict.UNKNOWN
+
+
+def print_proofs(proofs: Iterable[Proof]) -> None:
+    """The proof table, read from the pods, and every reason below it."""
+    proofs = list(proofs)
+    console = _console()
+    table = _table("environment", "build", "digest", "commit", "pods", "argo cd", "verdict")
+    for one in proofs:
+        row = _row(one)
+        table.add_row(*row, Text(one.verdict, style=_STYLE[one.verdict]))
+    console.print(table)
+    for one in proofs:
+        for reason in one.reasons:
+            line = f"  {one.facts.environment}: {reason}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        for note in one.notes:
+            console.print(f"  {one.facts.environment}: {note}", markup=False, highlight=False, style="dim")
+    digests = {one.facts.desired.digest for one in proofs if isinstance(one.facts.desired, Desired)}
+    if len(proofs) > 1 and len(digests) == 1 and worst(proofs) is Verdict.PROVEN:
+        names = ", ".join(one.facts.environment for one in proofs)
+        console.print(
+            f"One digest in {names}: {digests.pop()}", markup=False, highlight=False, soft_wrap=True
+        )
+
+
+def print_status(pipeline: Pipeline, proofs: Iterable[Proof]) -> None:
+    """The proof table, and what each environment would take next."""
+    proofs = list(proofs)
+    print_proofs(proofs)
+    console = _console()
+    for name, _, build, new, decision in _next(pipeline, proofs):
+        if not new:
+            continue
+        if decision.allowed:
+            line = f"{name} can take build {build}: delivery promote {name}"
+        else:
+            line = f"{name} cannot take build {build}: {'; '.join((*decision.refusals, *decision.unknowns))}"
+        console.print(line, markup=False, highlight=False)
+
+
+def print_history(entries: Iterable[Entry]) -> None:
+    """The changes of the past, newest first."""
+    table = _table("when", "environment", "build", "digest", "before", "commit", "from", "by")
+    for one in entries:
+        table.add_row(
+            *(one.date, one.environment, one.build, _digest(one.after), _digest(one.before)),
+            *(one.commit[:12], one.promoted_from, one.requested_by),
+        )
+    _console().print(table)
+
+
+def print_checks(checks: Iterable[Any]) -> None:
+    """What `doctor` found: one line for each part, a hint below what is wrong."""
+    console = _console()
+    for check in checks:
+        mark = Text("✓" if check.ok else "✗", style="green" if check.ok else "red")
+        console.print(Text.assemble(" ", mark, f" {check.name}: {check.seen}"), soft_wrap=True)
+        if not check.ok:
+            console.print(f"   hint: {check.hint}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _next(pipeline: Pipeline, proofs: list[Proof]) -> Iterable[tuple[str, str, str, bool, gate.Decision]]:
+    known = {one.facts.environment: one for one in proofs}
+    for environment in pipeline.environments:
+        source = known.get(environment.source or "")
+        if source is None or not isinstance(source.facts.desired, Desired):
+            continue
+        wanted = source.facts.desired
+        here = known[environment.name].facts.desired
+        new = isinstance(here, Unknown) or here.digest != wanted.digest
+        yield (
+            environment.name,
+            wanted.digest,
+            wanted.tag,
+            new,
+            gate.decide(environment, wanted.digest, source),
+        )
+
+
+def _environment(proof: Proof) -> dict[str, Any]:
+    facts = proof.facts
+    wanted = facts.desired if isinstance(facts.desired, Desired) else None
+    image = facts.image if isinstance(facts.image, Image) else None
+    return {
+        "environment": facts.environment,
+        "verdict": str(proof.verdict),
+        "mismatches": list(proof.mismatches),
+        "unknowns": list(proof.unknowns),
+        "notes": list(proof.notes),
+        "desired": wanted
+        and {
+            "commit": wanted.commit,
+            "image": wanted.image,
+            "digest": wanted.digest,
+            "build": wanted.tag,
+            "replicas": wanted.replicas,
+        },
+        "revision": image.revision if image else None,
+        "argocd": None if isinstance(facts.argocd, Unknown) else asdict(facts.argocd),
+        "pods": None if isinstance(facts.pods, Unknown) else [asdict(pod) for pod in facts.pods],
+        "answers": {
+            pod: asdict(answer) if isinstance(answer, Answer) else {"error": answer.reason}
+            for pod, answer in facts.answers.items()
+        },
+    }
+
+
+def _row(proof: Proof) -> tuple[str, ...]:
+    facts = proof.facts
+    wanted = facts.desired if isinstance(facts.desired, Desired) else None
+    pods: tuple[Pod, ...] = () if isinstance(facts.pods, Unknown) else facts.pods
+    ours = [pod for pod in pods if pod.app == facts.release and pod.serves]
+    builds = sorted({answer.build for answer in facts.answers.values() if isinstance(answer, Answer)})
+    digests = sorted({c.image_id.partition("@")[2] for pod in ours for c in pod.containers if c.image_id})
+    revision = facts.image.revision if isinstance(facts.image, Image) else ""
+    ready = f"{sum(pod.ready for pod in ours)}/{wanted.replicas if wanted else '?'} ready"
+    argo = "?" if isinstance(facts.argocd, Unknown) else f"{facts.argocd.sync}, {facts.argocd.health}"
+    return (
+        facts.environment,
+        " ".join(builds) or "?",
+        " ".join(map(_digest, digests)) or "?",
+        revision[:12] or "?",
+        "?" if isinstance(facts.pods, Unknown) else ready,
+        argo,
+    )
+
+
+def _digest(text: str) -> str:
+    return text[:19] if text.startswith("sha256:") else text or "?"
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, no_wrap=True)
+    return table
+
+
+def _console() -> Console:
+    # Piped into a file or a CI log, a table must not be cut to 80 columns.
+    return Console(width=None if sys.stdout.isatty() else 160)

@@ -1,0 +1,226 @@
+"""A world small enough for seconds: a Git server on disk, a checkout of it, and the programs that are at hand."""
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import httpx
+import pytest
+
+from delivery import pipeline as pipelines
+from delivery.cluster import paths
+from delivery.parts.credentials import write_private
+from delivery.pipeline import Cluster, Pipeline
+
+ROOT = Path(__file__).resolve().parents[2]
+
+VALUES = """\
+# {name}: what differs here.
+
+image:   # set by `delivery`, never by hand
+  tag: set-by-promotion      # the build number
+  digest: set-by-promotion
+
+replicas: {replicas}  # as many as it needs
+"""
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Git as a user would type it, with an identity of the test's own."""
+    identity = ("-c", "user.name=Ada", "-c", "user.email=ada@example.test")
+    return subprocess.run(
+        ["git", "-C", str(folder), *identity, *arguments], check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+class DiskCluster(Cluster):
+    """A cluster whose Git server is a bare repository on disk."""
+
+    @property
+    def git_url(self) -> str:
+        return str(self.root / ".." / "server.git")
+
+
+@dataclass(frozen=True)
+class World:
+    """A checkout, its server, and the pipeline that it holds."""
+
+    checkout: Path
+    server: Path
+    pipeline: Pipeline
+    cluster: Cluster
+
+    git = staticmethod(git)
+
+    @staticmethod
+    def values(name: str, replicas: int) -> str:
+        """A values file as the checkout has it at first."""
+        return VALUES.format(name=name, replicas=replicas)
+
+    def clone(self, name: str) -> Path:
+        """One more person's clone of the server."""
+        folder = self.checkout.parent / name
+        git(self.checkout.parent, "clone", "--quiet", str(self.server), str(folder))
+        return folder
+
+    def head(self) -> str:
+        """Where the server's main is."""
+        return git(self.server, "rev-parse", "main")
+
+    def commits(self) -> list[str]:
+        """The subjects on the server's main, newest first."""
+        return git(self.server, "log", "--format=%s", "main").splitlines()
+
+    def file(self, path: str, commit: str = "main") -> str:
+        """A file as the server has it, byte for byte."""
+        return subprocess.run(
+            ["git", "-C", str(self.server), "show", f"{commit}:{path}"], check=True, capture_output=True
+        ).stdout.decode()
+
+    def commit(self, clone: Path, path: str, text: str, message: str) -> str:
+        """One commit in a clone."""
+        file = clone / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        git(clone, "add", "--all")
+        git(clone, "commit", "--quiet", "--message", message)
+        return git(clone, "rev-parse", "HEAD")
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A checkout with the real pipeline.yaml, an app and a chart, pushed to a bare repository."""
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    for name in ("DELIVERY_STATE", "DELIVERY_CLUSTER", "BUILD_NUMBER", "GIT_DIR", "GIT_WORK_TREE"):
+        monkeypatch.delenv(name, raising=False)
+    server, checkout = tmp_path / "server.git", tmp_path / "checkout"
+    git(tmp_path, "init", "--quiet", "--bare", "--initial-branch=main", str(server))
+    git(tmp_path, "clone", "--quiet", str(server), str(checkout))
+    git(checkout, "checkout", "--quiet", "-B", "main")
+    files = {
+        "pipeline.yaml": (ROOT / "pipeline.yaml").read_text(),
+        ".gitignore": ".delivery/\n",
+        "manual-app/pyproject.toml": '[project]\nname = "manual-app"\nversion = "1.2.3"\n',
+        "manual-app-helm/Chart.yaml": "apiVersion: v2\nname: manual-app\nversion: 0.1.0\n",
+        **{
+            f"manual-app-helm/values-{name}.yaml": VALUES.format(name=name, replicas=replicas)
+            for name, replicas in (("dev", 1), ("stage", 2), ("prod", 2))
+        },
+    }
+    for path, text in files.items():
+        (checkout / path).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / path).write_text(text)
+    git(checkout, "add", "--all")
+    git(checkout, "commit", "--quiet", "--message", "the beginning")
+    git(checkout, "push", "--quiet", "origin", "main")
+    monkeypatch.chdir(checkout)
+    pipeline = pipelines.load()
+    first = pipeline.clusters[0]
+    cluster = DiskCluster.model_validate(first.model_dump(), context={"root": checkout})
+    return World(checkout, server, pipeline, cluster)
+
+
+@pytest.fixture(scope="session")
+def program() -> Callable[[str], Path]:
+    """Where a program of the platform is: $NAME, PATH, or the cache of earlier builds. Skips when nowhere."""
+
+    def find(name: str) -> Path:
+        cached = sorted(paths.cache("programs").glob(f"*/{name}"), key=lambda p: p.stat().st_mtime)
+        found = os.environ.get(name.upper()) or shutil.which(name) or (cached[-1] if cached else None)
+        if found is None:
+            pytest.skip(f"no {name}: neither ${name.upper()}, nor on PATH, nor built before")
+        return Path(found)
+
+    return find
+
+
+# The login of the tests' registry: bcrypt of "secret", as htpasswd -B writes it.
+HTPASSWD = "delivery:$2b$04$UBtw7Y74qP0j93VWeVSQpOqzEYfkjqxWbtx.hMRwZMc/krtV0FADG\n"
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """A real registry with a login, and a way to put tiny images on it."""
+
+    port: int
+
+    def push(self, build: str, revision: str, *tags: str, version: str = "1.2.3", layer: bytes = b"") -> str:
+        """An image that says of itself what ours say, under these tags; its digest."""
+        said = {
+            "Env": [f"APP_BUILD={build}", f"APP_VERSION={version}", f"APP_REVISION={revision}"],
+            "Labels": {"org.opencontainers.image.revision": revision},
+        }
+        config = json.dumps({"architecture": "amd64", "os": "linux", "config": said}).encode()
+        kind = "application/vnd.docker.distribution.manifest.v2+json"
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": kind,
+            "config": self._blob(config, "application/vnd.docker.container.image.v1+json"),
+            "layers": [self._blob(layer, "application/vnd.docker.image.rootfs.diff.tar.gzip")],
+        }
+        body = json.dumps(manifest).encode()
+        digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
+        for tag in tags or (digest,):
+            self.ask("PUT", f"manifests/{tag}", content=body, headers={"Content-Type": kind})
+        return digest
+
+    def ask(self, method: str, path: str, **options: object) -> httpx.Response:
+        """One request to the repository manual-app."""
+        url = path if path.startswith("http") else f"http://localhost:{self.port}/v2/manual-app/{path}"
+        answer = httpx.request(method, url, auth=("delivery", "secret"), trust_env=False, **options)  # type: ignore[arg-type]
+        answer.raise_for_status()
+        return answer
+
+    def _blob(self, content: bytes, kind: str) -> dict[str, object]:
+        digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        upload = self.ask("POST", "blobs/uploads/").headers["location"]
+        self.ask("PUT", str(httpx.URL(upload).copy_merge_params({"digest": digest})), content=content)
+        return {"mediaType": kind, "size": len(content), "digest": digest}
+
+
+@pytest.fixture
+def shelf(world: World, tmp_path: Path, program: Callable[[str], Path]) -> Iterator[Shelf]:
+    """The registry that `world.cluster` of this test talks to."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (tmp_path / "htpasswd").write_text(HTPASSWD)
+    (tmp_path / "registry.yml").write_text(
+        "version: 0.1\nlog: {level: error}\n"
+        f"storage: {{filesystem: {{rootdirectory: {tmp_path}/registry}}, delete: {{enabled: true}}}}\n"
+        f"http: {{addr: 'localhost:{port}'}}\n"
+        f"auth: {{htpasswd: {{realm: test, path: {tmp_path}/htpasswd}}}}\n"
+    )
+    command = [str(program("registry")), "serve", str(tmp_path / "registry.yml")]
+    with (
+        open(tmp_path / "registry.log", "w") as log,
+        subprocess.Popen(command, stdout=log, stderr=log) as process,
+    ):
+        try:
+            for _ in range(200):
+                try:
+                    httpx.get(f"http://localhost:{port}/v2/", trust_env=False)
+                    break
+                except httpx.TransportError:
+                    time.sleep(0.02)
+            yield Shelf(port)
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def stocked(world: World, shelf: Shelf) -> World:
+    """The world, with its cluster's registry running and its login where `up` puts it."""
+    data = world.cluster.model_dump() | {"registry": shelf.port}
+    cluster = DiskCluster.model_validate(data, context={"root": world.checkout})
+    login = {"username": "delivery", "password": "secret"}
+    write_private(cluster.state / "credentials.json", json.dumps({"registry": login, "git": login}))
+    return replace(world, cluster=cluster)

@@ -1,0 +1,112 @@
+"""pipeline.yaml: one place for environments and their order, and errors that name the line."""
+
+from pathlib import Path
+
+import pytest
+
+from delivery import pipeline
+from delivery.errors import BadInput
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "pipeline.yaml").read_text()
+
+
+def written(folder: Path, text: str) -> Path:
+    (folder / "pipeline.yaml").write_text(text)
+    return folder
+
+
+def test_order_and_sources() -> None:
+    """A digest goes dev, stage, prod: each environment takes it from the one before, dev from the build."""
+    loaded = pipeline.load(ROOT)
+    assert [(e.name, e.source) for e in loaded.environments] == [
+        ("dev", None),
+        ("stage", "dev"),
+        ("prod", "stage"),
+    ]
+
+
+def test_prod_never_syncs_by_itself() -> None:
+    """Only prod is told the exact commit; dev and stage follow the branch."""
+    assert {e.name: e.sync for e in pipeline.load(ROOT).environments} == {
+        "dev": "automatic",
+        "stage": "automatic",
+        "prod": "exact-commit",
+    }
+
+
+def test_unknown_environment() -> None:
+    """An unknown environment is bad input, and the error lists those there are."""
+    with pytest.raises(BadInput, match="no environment 'qa'") as refused:
+        pipeline.load(ROOT).environment("qa")
+    assert "dev, stage, prod" in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "line", "says"),
+    [
+        ("    source: dev\n", "    source: prod\n", 1, "stage must have source dev"),
+        ("    source: dev\n", "    source: dev\n    gate: none\n", "gate: none", "Extra inputs"),
+        ("sync: exact-commit", "sync: someday", "sync: someday", "automatic"),
+        ("    namespace: prod\n", "    namespace: stage\n", 1, "share one namespace"),
+        ("registry: 15001", "registry: 5001", 1, "a port is used twice"),
+        ("registry: 15001", "registry: none", "registry: none", "valid integer"),
+        ("dev: 18081, ", "", 1, "one port for each of dev, stage, prod"),
+        ("rollout: 180", "rollout: 0", "rollout: 0", "greater than 0"),
+        ("path: manual-app-helm", "path: ../elsewhere", "path: ../elsewhere", "pattern"),
+        ("first_build_number: 15", "first_build_number: '15'", "first_build_number", "integer"),
+        ("image:\n", "image: [\n", "context:", "not YAML"),
+        ("git:\n", "image:\n", "image:", "not YAML"),
+    ],
+)
+def test_wrong_pipeline(tmp_path: Path, before: str, after: str, line: int | str, says: str) -> None:
+    """A wrong pipeline.yaml is refused with file, line and what is wrong with it."""
+    assert before in TEXT
+    text = TEXT.replace(before, after)
+    with pytest.raises(BadInput, match=says) as refused:
+        pipeline.load(written(tmp_path, text))
+    said = refused.value.message
+    assert said.startswith(f"{tmp_path / 'pipeline.yaml'}:")
+    number = int(said.removeprefix(f"{tmp_path / 'pipeline.yaml'}:").partition(":")[0])
+    if isinstance(line, int):
+        assert number == line
+    else:
+        assert line in "\n".join(text.splitlines()[number - 1 : number + 1])
+    assert refused.value.hint
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "just text"])
+def test_no_pipeline_in_it(tmp_path: Path, text: str) -> None:
+    """A file without a pipeline in it is refused, not taken as an empty one."""
+    with pytest.raises(BadInput):
+        pipeline.load(written(tmp_path, text))
+
+
+def test_outside_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outside a checkout the error says where to run it."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput, match=r"no pipeline\.yaml"):
+        pipeline.load()
+
+
+def test_below_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From any folder inside the checkout the same pipeline is found."""
+    inside = written(tmp_path, TEXT) / "a" / "b"
+    inside.mkdir(parents=True)
+    monkeypatch.chdir(inside)
+    assert pipeline.load().root == tmp_path
+
+
+def test_clusters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The cluster is chosen by DELIVERY_CLUSTER, its keys live in its own folder of the checkout."""
+    loaded = pipeline.load(ROOT)
+    monkeypatch.delenv("DELIVERY_CLUSTER", raising=False)
+    monkeypatch.delenv("DELIVERY_STATE", raising=False)
+    assert loaded.cluster().state == ROOT / ".delivery" / "manual-app"
+    assert loaded.cluster().context == "kind-manual-app"
+    monkeypatch.setenv("DELIVERY_CLUSTER", "manual-app-e2e")
+    monkeypatch.setenv("DELIVERY_STATE", str(tmp_path))
+    assert loaded.cluster().state == tmp_path / "manual-app-e2e"
+    monkeypatch.setenv("DELIVERY_CLUSTER", "production")
+    with pytest.raises(BadInput, match="no cluster 'production'"):
+        loaded.cluster()

@@ -1,0 +1,349 @@
+"""The proof: PROVEN only when every piece is there and all agree; each way to fall short has its reason."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from delivery import gate, pipeline
+from delivery.parts.argocd import Application
+from delivery.proof import (
+    Answer,
+    Container,
+    Desired,
+    Facts,
+    Image,
+    Pod,
+    Unknown,
+    Verdict,
+    decide,
+    identity,
+)
+
+DIGEST, OTHER, BASE = (f"sha256:{letter * 64}" for letter in "abc")
+REPOSITORY = "registry.local:5000/manual-app"
+APP, DATABASE = f"{REPOSITORY}@{DIGEST}", f"registry.local:5000/platform/postgresql@{BASE}"
+REVISION, COMMIT = "d" * 40, "e" * 40
+
+
+def container(image: str = APP, kind: str = "app", name: str = "manual-app") -> Container:
+    return Container(name, kind, image, image)  # type: ignore[arg-type]
+
+
+def pod(name: str, image: str = APP, app: str = "manual-app") -> Pod:
+    return Pod(name, app, "Running", True, False, False, (container(image, name=app),))
+
+
+MIGRATED = replace(
+    pod("migrate-1", app="manual-app-migrate"),
+    phase="Succeeded",
+    ready=False,
+    job=True,
+    containers=(replace(container(name="migrate"), state="Completed"),),
+)
+ARGOCD = Application(
+    name="manual-app-stage",
+    revision=COMMIT,
+    sync="Synced",
+    health="Healthy",
+    told=COMMIT,
+    operation="Succeeded",
+    operation_revision=COMMIT,
+    message="",
+    errors=(),
+    syncing=False,
+    refreshing=False,
+    reconciled="",
+    version="1",
+)
+GOOD = Facts(
+    environment="stage",
+    release="manual-app",
+    follows=True,
+    desired=Desired(COMMIT, REPOSITORY, DIGEST, "15", 2, frozenset({APP, DATABASE})),
+    argocd=ARGOCD,
+    current=True,
+    pods=(pod("a"), pod("b"), pod("db", DATABASE, "postgresql"), MIGRATED),
+    answers={name: Answer("15", REVISION, "stage") for name in "ab"},
+    image=Image(DIGEST, "15", REVISION),
+)
+
+
+def with_pod(changed: Pod, facts: Facts = GOOD) -> Facts:
+    """The same facts with this pod instead of the one of its name, or besides."""
+    assert isinstance(facts.pods, tuple)
+    others = tuple(one for one in facts.pods if one.name != changed.name)
+    return replace(facts, pods=(*others, changed))
+
+
+def argocd(**changes: object) -> Facts:
+    return replace(GOOD, argocd=replace(ARGOCD, **changes))  # type: ignore[arg-type]
+
+
+def answers(**changes: str) -> Facts:
+    return replace(
+        GOOD, answers=dict(GOOD.answers) | {"a": replace(Answer("15", REVISION, "stage"), **changes)}
+    )
+
+
+def test_proven() -> None:
+    """All replicas run the digest, are Ready and say so, the rest is what the chart names: PROVEN."""
+    proof = decide(GOOD)
+    assert (proof.verdict, proof.reasons, proof.notes) == (Verdict.PROVEN, (), ())
+
+
+MISMATCHES: dict[str, tuple[Facts, str]] = {
+    "another digest": (
+        with_pod(pod("a", f"{REPOSITORY}@{OTHER}")),
+        r"pod a, container manual-app runs .*bbbbbbbbbbbb, Git asks for sha256:aaaaaaaaaaaa",
+    ),
+    "another repository": (with_pod(pod("a", f"evil.example/manual-app@{DIGEST}")), "evil.example"),
+    "started by tag": (
+        with_pod(replace(pod("a"), containers=(replace(container(), image=f"{REPOSITORY}:15"),))),
+        "was started as .*:15, not as Git asks",
+    ),
+    "loaded by hand, without a repository": (
+        with_pod(replace(pod("a"), containers=(replace(container(), image_id=DIGEST),))),
+        "pod a, container manual-app runs sha256:aaaaaaaaaaaa",
+    ),
+    "asks for another digest, not started": (
+        with_pod(
+            replace(pod("a"), containers=(Container("manual-app", "app", f"{REPOSITORY}@{OTHER}", ""),))
+        ),
+        "was started as",
+    ),
+    "an init container": (
+        with_pod(
+            replace(pod("a"), containers=(container(), container(f"{REPOSITORY}@{OTHER}", "init", "i")))
+        ),
+        r"container i \(init\) runs",
+    ),
+    "an ephemeral container": (
+        with_pod(replace(pod("a"), containers=(container(), container(DATABASE, "ephemeral", "debug")))),
+        r"container debug \(ephemeral\) runs",
+    ),
+    "a sidecar": (
+        with_pod(replace(pod("a"), containers=(container(), container(DATABASE, name="proxy")))),
+        "container proxy runs",
+    ),
+    "a stranger in the namespace": (with_pod(pod("x", "docker.io/library/busybox@" + OTHER, "x")), "pod x"),
+    "an older build without the label": (with_pod(pod("x", f"{REPOSITORY}@{OTHER}", "")), "pod x"),
+    "the database is another image": (
+        with_pod(pod("db", f"registry.local:5000/platform/postgresql@{OTHER}", "postgresql")),
+        "pod db, container postgresql runs",
+    ),
+    "a finished migration of another digest": (
+        with_pod(replace(MIGRATED, containers=(container(f"{REPOSITORY}@{OTHER}", name="migrate"),))),
+        "pod migrate-1, container migrate runs",
+    ),
+    "a terminating stranger": (
+        with_pod(replace(pod("x", f"evil.example/x@{OTHER}", ""), terminating=True)),
+        "which Git never asked for",
+    ),
+    "one that failed, from elsewhere": (
+        with_pod(replace(pod("x", f"evil.example/x@{OTHER}", ""), phase="Failed")),
+        "which Git never asked for",
+    ),
+    "one replica of three is wrong": (with_pod(pod("c", f"{REPOSITORY}@{OTHER}")), "pod c"),
+    "answers another build": (answers(build="14"), "pod a says it is build 14, Git asks for 15"),
+    "answers another revision": (answers(revision="f" * 40), "pod a says it was built from ffffffffffff"),
+    "answers another environment": (answers(environment="prod"), "pod a says it is in prod, not stage"),
+    "the tag points elsewhere": (
+        replace(GOOD, image=Image(OTHER, "15", REVISION)),
+        "tag 15 points to sha256:bbbbbbbbbbbb in the registry, not to sha256:aaaaaaaaaaaa",
+    ),
+    "the tag is missing": (
+        replace(GOOD, image=Image(None, "15", REVISION)),
+        "tag 15 .* is not in the registry",
+    ),
+    "the image says another build": (replace(GOOD, image=Image(DIGEST, "16", REVISION)), "the image says 16"),
+    "live objects differ": (argocd(sync="OutOfSync"), "live objects differ from Git"),
+}
+
+UNKNOWNS: dict[str, tuple[Facts, str]] = {
+    "Git cannot be read": (replace(GOOD, desired=Unknown("no Git"), image=Unknown("no Git")), "no Git"),
+    "nothing is asked for": (replace(GOOD, desired=Unknown("names no digest yet")), "no digest yet"),
+    "Argo CD cannot be read": (replace(GOOD, argocd=Unknown("no Argo CD")), "no Argo CD"),
+    "pods cannot be read": (replace(GOOD, pods=Unknown("no cluster"), answers={}), "no cluster"),
+    "the registry cannot be read": (replace(GOOD, image=Unknown("no registry")), "no registry"),
+    "no pods at all": (replace(GOOD, pods=(), answers={}), "0 of 2 replicas"),
+    "no pods of the app": (
+        replace(GOOD, pods=(pod("db", DATABASE, "postgresql"),), answers={}),
+        "0 of 2 replicas",
+    ),
+    "no pods, and none asked for": (
+        replace(GOOD, desired=replace(GOOD.desired, replicas=0), pods=(), answers={}),  # type: ignore[type-var]
+        "0 of 1 replicas",
+    ),
+    "one replica is missing": (replace(GOOD, pods=(pod("a"),)), "1 of 2 replicas"),
+    "one replica is not Ready": (with_pod(replace(pod("a"), ready=False)), "pod a is not Ready"),
+    "one more is starting": (with_pod(replace(pod("c"), ready=False)), "pod c is not Ready"),
+    "a pod does not say what it runs": (
+        with_pod(
+            replace(pod("a"), containers=(Container("manual-app", "app", APP, "", "ImagePullBackOff"),))
+        ),
+        r"does not say what it runs \(ImagePullBackOff\)",
+    ),
+    "another pod does not say what it runs": (
+        with_pod(replace(pod("db"), app="postgresql", containers=(Container("db", "app", DATABASE, ""),))),
+        "pod db, container db does not say",
+    ),
+    "a failed pod never said what it ran": (
+        with_pod(replace(pod("x"), phase="Failed", containers=(Container("manual-app", "app", APP, ""),))),
+        "pod x",
+    ),
+    "a pod shows no containers": (
+        with_pod(replace(pod("x", app="x"), containers=())),
+        "pod x shows no containers",
+    ),
+    "only terminating replicas": (
+        replace(GOOD, pods=tuple(replace(pod(n), terminating=True) for n in "ab")),
+        "0 of 2 replicas",
+    ),
+    "a replica was not asked": (replace(GOOD, answers={"a": GOOD.answers["a"]}), "pod b does not answer"),
+    "a replica did not answer": (
+        replace(GOOD, answers=dict(GOOD.answers) | {"b": Unknown("timeout")}),
+        "pod b does not answer /version: timeout",
+    ),
+    "Argo CD is behind": (replace(GOOD, current=False), "Git asks for something newer"),
+    "Argo CD is syncing": (argocd(syncing=True), "still syncing"),
+    "Argo CD cannot compare": (argocd(errors=("ComparisonError: no",)), "ComparisonError"),
+    "Argo CD does not know": (argocd(sync="Unknown"), "does not know whether it is in sync"),
+    "Argo CD sees it progressing": (argocd(health="Progressing"), "calls it Progressing"),
+    "Argo CD sees it degraded": (argocd(health="Degraded"), "calls it Degraded"),
+    "the image names no commit": (replace(GOOD, image=Image(DIGEST, "15", "")), "from which commit"),
+    "prod was never told anything": (
+        replace(argocd(told=""), follows=False, current=False),
+        "at no commit, Git asks for something newer",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISMATCHES)
+def test_mismatch(name: str) -> None:
+    """Whatever contradicts what Git asks is MISMATCH, and the reason names it."""
+    facts, reason = MISMATCHES[name]
+    proof = decide(facts)
+    assert proof.verdict is Verdict.MISMATCH
+    assert any(re.search(reason, said) for said in proof.mismatches), proof.mismatches
+
+
+@pytest.mark.parametrize("name", UNKNOWNS)
+def test_unknown(name: str) -> None:
+    """Whatever is missing is UNKNOWN, never PROVEN, and the reason names it."""
+    facts, reason = UNKNOWNS[name]
+    proof = decide(facts)
+    assert proof.verdict is Verdict.UNKNOWN
+    assert any(re.search(reason, said) for said in proof.unknowns), proof.unknowns
+
+
+@pytest.mark.parametrize("wrong", MISMATCHES)
+@pytest.mark.parametrize("missing", ["argocd", "answers"])
+def test_what_is_missing_does_not_hide_what_is_wrong(wrong: str, missing: str) -> None:
+    """MISMATCH outweighs UNKNOWN as long as what shows it can be read."""
+    facts, _ = MISMATCHES[wrong]
+    if missing in ("argocd", "answers") and ("answers" in wrong or "live" in wrong):
+        pytest.skip("the wrong piece is the missing one")
+    without = {"argocd": Unknown("gone")} if missing == "argocd" else {"answers": {}}
+    assert decide(replace(facts, **without)).verdict is Verdict.MISMATCH  # type: ignore[arg-type]
+
+
+WITHOUT: list[Callable[[Facts], Facts]] = [
+    lambda f: replace(f, desired=Unknown("gone")),
+    lambda f: replace(f, argocd=Unknown("gone")),
+    lambda f: replace(f, pods=Unknown("gone")),
+    lambda f: replace(f, pods=()),
+    lambda f: replace(f, answers={}),
+    lambda f: replace(f, image=Unknown("gone")),
+    *(
+        lambda f, left=left: replace(f, pods=tuple(p for p in f.pods if p.name != left))  # type: ignore[misc]
+        for left in "ab"
+    ),
+    *(
+        lambda f, kind=kind: replace(  # type: ignore[misc]
+            f,
+            pods=tuple(
+                replace(p, containers=tuple(replace(c, image_id="") for c in p.containers))
+                if p.app == kind
+                else p
+                for p in f.pods
+            ),
+        )
+        for kind in ("manual-app", "postgresql", "manual-app-migrate")
+    ),
+    *(
+        lambda f, field=field: replace(  # type: ignore[misc]
+            f, answers={n: replace(a, **{field: ""}) for n, a in f.answers.items()}
+        )
+        for field in ("build", "revision", "environment")
+    ),
+]
+
+
+@pytest.mark.parametrize("without", range(len(WITHOUT)))
+@pytest.mark.parametrize("follows", [True, False])
+def test_nothing_missing_is_proven(without: int, follows: bool) -> None:
+    """Take any piece away from a proof: it is not PROVEN any more."""
+    facts = replace(GOOD, follows=follows)
+    assert decide(facts).verdict is Verdict.PROVEN
+    assert decide(WITHOUT[without](facts)).verdict is not Verdict.PROVEN
+
+
+@pytest.mark.parametrize(
+    "leaving",
+    [
+        replace(pod("old", f"{REPOSITORY}@{OTHER}"), terminating=True),
+        replace(pod("old", f"{REPOSITORY}@{OTHER}"), terminating=True, ready=False, containers=()),
+        replace(pod("old", f"{REPOSITORY}@{OTHER}", "manual-app-migrate"), phase="Failed", job=True),
+    ],
+)
+def test_old_pods_on_their_way_out(leaving: Pod) -> None:
+    """A pod of our older digest that terminates or failed for good is reported, and proves nothing either way."""
+    if not leaving.containers:
+        assert decide(with_pod(leaving)).verdict is Verdict.UNKNOWN
+        return
+    proof = decide(with_pod(leaving))
+    assert proof.verdict is Verdict.PROVEN
+    assert any("pod old" in note for note in proof.notes)
+
+
+def test_prod_stays_while_main_moves() -> None:
+    """main moved on and prod was not told: prod is proven at what it was told, and that is said."""
+    facts = replace(argocd(sync="OutOfSync", health="Missing"), follows=False, current=False)
+    proof = decide(facts)
+    assert proof.verdict is Verdict.PROVEN
+    assert any("stays at eeeeeeeeeeee until it is told" in note for note in proof.notes)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (APP, (REPOSITORY, DIGEST)),
+        (f"docker-pullable://{APP}", (REPOSITORY, DIGEST)),
+        (f"{REPOSITORY}:15@{DIGEST}", (f"{REPOSITORY}:15", DIGEST)),
+        (DIGEST, None),
+        (f"{REPOSITORY}:15", None),
+        (APP[:-1], None),
+        ("", None),
+    ],
+)
+def test_identity(text: str, found: tuple[str, str] | None) -> None:
+    """An image is its repository and its whole digest, nothing less."""
+    assert identity(text) == found
+
+
+def test_gate() -> None:
+    """A digest enters only from the environment before, which is proven to run this very digest."""
+    loaded = pipeline.load(Path(__file__).resolve().parents[2])
+    prod, stage = loaded.environment("prod"), loaded.environment("stage")
+    assert gate.decide(prod, DIGEST, decide(GOOD)).allowed
+    assert "stage is at" in gate.decide(prod, OTHER, decide(GOOD)).refusals[0]
+    assert "takes digests from dev" in gate.decide(stage, DIGEST, decide(GOOD)).refusals[0]
+    for facts, _ in MISMATCHES.values():
+        decision = gate.decide(prod, DIGEST, decide(facts))
+        assert not decision.allowed and decision.refusals
+    for facts, _ in UNKNOWNS.values():
+        decision = gate.decide(prod, DIGEST, decide(facts))
+        assert not decision.allowed and decision.unknowns and not decision.refusals

@@ -1,0 +1,184 @@
+"""The registry, a real one: digests come from there, and only content that has its digest is believed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from delivery import image
+from delivery.errors import BadInput, PlatformError, Refused
+from delivery.parts import credentials
+from delivery.parts.credentials import Login
+from delivery.parts.git import Repository
+from delivery.parts.registry import Registry, RegistryRefused, RegistryUnreachable
+
+if TYPE_CHECKING:
+    from conftest import Shelf, World
+
+NAME = "manual-app"
+REVISION = "d" * 40
+
+
+def opened(world: World) -> Registry:
+    return Registry(world.cluster.registry_host, credentials.load(world.cluster).registry)
+
+
+def test_digest_of_a_tag(stocked: World, shelf: Shelf) -> None:
+    """A tag's digest is the registry's own word; what is not there is None, not an error."""
+    digest = shelf.push("15", REVISION, "15")
+    with opened(stocked) as registry:
+        registry.ping()
+        assert registry.digest(NAME, "15") == digest
+        assert registry.digest(NAME, digest) == digest
+        assert registry.digest(NAME, "16") is None
+        assert registry.digest("nobody/nothing", "1") is None
+        assert registry.config(NAME, f"sha256:{'0' * 64}") is None
+
+
+def test_tags(stocked: World, shelf: Shelf) -> None:
+    """All tags are listed; a repository that does not exist has none."""
+    shelf.push("15", REVISION, "15", REVISION, "latest")
+    with opened(stocked) as registry:
+        assert sorted(registry.tags(NAME)) == sorted(["15", REVISION, "latest"])
+        assert registry.tags("nobody/nothing") == []
+
+
+def test_a_second_tag_is_the_same_digest(stocked: World, shelf: Shelf) -> None:
+    """Giving an image one more tag never changes its digest."""
+    digest = shelf.push("15", REVISION, REVISION)
+    with opened(stocked) as registry:
+        manifest = registry.manifest(NAME, digest)
+        assert manifest is not None
+        registry.tag(NAME, manifest, "15")
+        assert registry.digest(NAME, "15") == digest
+
+
+def test_wrong_login(stocked: World, shelf: Shelf) -> None:
+    """A registry that does not take our login is an error with a remedy, not an empty registry."""
+    with (
+        Registry(stocked.cluster.registry_host, Login("delivery", "guess")) as registry,
+        pytest.raises(RegistryRefused, match="login") as refused,
+    ):
+        registry.tags(NAME)
+    assert "guess" not in str(refused.value)
+
+
+def test_registry_down(world: World) -> None:
+    """A registry that is down is named, and what it holds is unknown."""
+    with (
+        Registry("localhost:1", Login("delivery", "secret"), seconds=1) as registry,
+        pytest.raises(RegistryUnreachable, match="localhost:1 does not answer") as refused,
+    ):
+        registry.digest(NAME, "15")
+    assert refused.value.exit_code == 4
+    assert refused.value.hint
+
+
+def test_cluster_not_up(world: World) -> None:
+    """Before `delivery up` there are no credentials: the error says to start it."""
+    with pytest.raises(PlatformError, match="not up") as refused:
+        credentials.load(world.cluster)
+    assert refused.value.hint == "start it: delivery up"
+
+
+def test_passwords_are_private(world: World) -> None:
+    """Passwords are made once, kept in files that only the owner reads, and never shown."""
+    made = credentials.create(world.cluster)
+    assert credentials.create(world.cluster) == made == credentials.load(world.cluster)
+    assert made.registry.password not in repr(made)
+    state = world.cluster.state
+    assert state.stat().st_mode & 0o777 == 0o700
+    for name in ("credentials.json", "git-credentials"):
+        assert (state / name).stat().st_mode & 0o777 == 0o600
+    assert made.registry.password != made.git.password
+    assert made.git.password in world.cluster.git_credentials.read_text()
+
+
+def test_a_second_build_is_the_first(stocked: World, shelf: Shelf) -> None:
+    """The commit was built already: the first digest and its number, and nothing is built or pushed."""
+    revision = image.source(stocked.pipeline, Repository(stocked.checkout))
+    digest = shelf.push("15", revision, revision, "15")
+    built = image.build(stocked.pipeline, stocked.cluster, number=99)
+    assert (built.digest, built.build, built.version, built.new) == (digest, "15", "1.2.3", False)
+    with opened(stocked) as registry:
+        assert registry.digest(NAME, "99") is None
+
+
+def test_a_build_that_was_stopped_between_its_tags(stocked: World, shelf: Shelf) -> None:
+    """Killed after the push and before the number was given: the next build gives it, same digest."""
+    revision = image.source(stocked.pipeline, Repository(stocked.checkout))
+    digest = shelf.push("15", revision, revision)
+    assert image.build(stocked.pipeline, stocked.cluster).digest == digest
+    with opened(stocked) as registry:
+        assert registry.digest(NAME, "15") == digest
+
+
+def test_a_number_that_is_taken(stocked: World, shelf: Shelf) -> None:
+    """A build number of another commit is refused with that commit's name, before anything is built."""
+    shelf.push("15", "e" * 40, "15")
+    with pytest.raises(BadInput, match=f"15 belongs to commit {'e' * 12}"):
+        image.build(stocked.pipeline, stocked.cluster, number=15)
+
+
+def test_a_rebuild_elsewhere_is_caught(stocked: World, shelf: Shelf) -> None:
+    """An image of another commit behind this commit's tag is refused: the image itself must say so too."""
+    revision = image.source(stocked.pipeline, Repository(stocked.checkout))
+    shelf.push("15", "e" * 40, revision)
+    with pytest.raises(Refused, match="of another commit"):
+        image.build(stocked.pipeline, stocked.cluster)
+
+
+@pytest.mark.parametrize(
+    ("tags", "number"), [([], 15), (["latest", "d" * 40], 15), (["9", "10", "2"], 11), (["015", "20"], 21)]
+)
+def test_next_number(tags: list[str], number: int) -> None:
+    """The next build number follows the highest there is; the first one is pipeline.yaml's."""
+    assert image.next_number(tags, 15) == number
+
+
+def test_dirty_tree(world: World) -> None:
+    """A dirty tree is refused: an untracked file, too. What is ignored does not count, and is not built."""
+    repository = Repository(world.checkout)
+    (world.checkout / ".delivery").mkdir()
+    (world.checkout / ".delivery" / "key").write_text("secret")
+    image.source(world.pipeline, repository)
+    (world.checkout / "manual-app" / "new.py").write_text("1")
+    with pytest.raises(BadInput, match=r"dirty: .*manual-app/new\.py"):
+        image.source(world.pipeline, repository)
+
+
+def test_only_what_is_committed_is_built(world: World) -> None:
+    """The tree that is built is the committed one: an ignored file cannot slip in."""
+    world.commit(world.checkout, ".gitignore", "*.pyc\n", "ignore")
+    (world.checkout / "manual-app" / "x.pyc").write_text("stale")
+    context = Repository(world.checkout).archive("HEAD:manual-app")
+    assert b"pyproject.toml" in context
+    assert b"x.pyc" not in context
+
+
+def test_shallow_clone(world: World) -> None:
+    """A shallow clone is refused with the command that mends it."""
+    shallow = world.checkout.parent / "shallow"
+    world.git(world.checkout, "commit", "--quiet", "--allow-empty", "--message", "more")
+    world.git(
+        world.checkout.parent, "clone", "--quiet", "--depth=1", f"file://{world.checkout}", str(shallow)
+    )
+    with pytest.raises(BadInput, match="shallow") as refused:
+        image.source(world.pipeline, Repository(shallow))
+    assert "--unshallow" in refused.value.hint
+
+
+def test_revision_is_the_last_change_of_the_app(world: World) -> None:
+    """A commit that does not touch the app keeps the image: the revision is the last one that did."""
+    app = world.commit(world.checkout, "manual-app/app.py", "1\n", "app")
+    world.commit(world.checkout, "README.md", "words\n", "words")
+    assert image.source(world.pipeline, Repository(world.checkout)) == app
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "15a", "1.5", " 15", "9" * 12])
+def test_wrong_build_number(world: World, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """A BUILD_NUMBER that is none is refused, and nothing is built."""
+    monkeypatch.setenv("BUILD_NUMBER", text)
+    with pytest.raises(BadInput, match="not a build number"):
+        image.build(world.pipeline, world.cluster)
