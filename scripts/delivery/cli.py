@@ -71,10 +71,9 @@ def doctor() -> None:
 def demo() -> None:
     """From nothing to the same digest in every environment, and the proof; leaves the cluster running."""
     from delivery import demo as story
-    from delivery import report
 
     pipeline = _pipeline()
-    _judge(report.worst(story.run(pipeline, pipeline.cluster())))
+    _judge(story.run(pipeline, pipeline.cluster()))
 
 
 @app.command()
@@ -145,17 +144,7 @@ def verify(
         report.write_json(report.proof_document(cluster, proofs))
     else:
         report.print_proofs(proofs)
-    against = [one.facts.environment for one in proofs if one.verdict is not proof.Verdict.PROVEN]
-    verdict = report.worst(proofs)
-    if verdict is proof.Verdict.MISMATCH:
-        raise Refused(
-            f"MISMATCH: not everything runs as Git asks ({', '.join(against)})", "the reasons are above"
-        )
-    if verdict is proof.Verdict.UNKNOWN:
-        raise NotReached(
-            f"UNKNOWN: not everything could be read ({', '.join(against)})",
-            "the reasons are above; delivery doctor looks at the platform",
-        )
+    _judge(proofs)
 
 
 @app.command()
@@ -229,6 +218,23 @@ def _pipeline() -> Any:
     from delivery import pipeline
 
     return pipeline.load()
+
+
+def _judge(proofs: Any) -> None:
+    """Anything but PROVEN ends the verb with its exit code."""
+    from delivery import proof, report
+
+    against = [one.facts.environment for one in proofs if one.verdict is not proof.Verdict.PROVEN]
+    verdict = report.worst(proofs)
+    if verdict is proof.Verdict.MISMATCH:
+        raise Refused(
+            f"MISMATCH: not everything runs as Git asks ({', '.join(against)})", "the reasons are above"
+        )
+    if verdict is proof.Verdict.UNKNOWN:
+        raise NotReached(
+            f"UNKNOWN: not everything could be read ({', '.join(against)})",
+            "the reasons are above; delivery doctor looks at the platform",
+        )
 
 
 def _promoted(done: Any, format: Format) -> None:

@@ -1,4 +1,4 @@
-"""A world small enough for seconds: a Git server on disk, a checkout of it, and the programs that are at hand."""
+"""A world small enough for seconds: a Git server on disk, a checkout, and the programs that are at hand."""
 
 import hashlib
 import json
@@ -13,7 +13,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-
 from delivery import pipeline as pipelines
 from delivery.cluster import paths
 from delivery.parts.credentials import write_private

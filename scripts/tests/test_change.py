@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
 from delivery import change
 from delivery.change import Request
 from delivery.errors import BadInput, NotReached, Refused
@@ -81,7 +80,7 @@ def test_asking_twice_changes_nothing(world: World) -> None:
 
 
 def test_a_race_is_solved_on_top_of_the_other(world: World) -> None:
-    """Somebody pushes between our read and our push: their commit stays, ours goes on top, history is linear."""
+    """Somebody pushes between our read and our push: theirs stays, ours goes on top, history is linear."""
     other = world.clone("other")
     seen = []
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-
 from delivery import pipeline
 from delivery.errors import BadInput
 

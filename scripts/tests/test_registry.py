@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-
 from delivery import image
 from delivery.errors import BadInput, PlatformError, Refused
 from delivery.parts import credentials
