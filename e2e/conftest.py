@@ -36,7 +36,7 @@ def platform(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     state = Path(os.environ.get("DELIVERY_STATE") or ROOT / ".delivery")
     checkout = Checkout(path, state, CLUSTER)
     if not request.config.getoption("reuse_cluster"):
-        checkout.delivery("down")
+        checkout.delivery("down", "--force")
     checkout.delivery("up")
     checkout.pull()
     yield checkout

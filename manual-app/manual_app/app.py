@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from manual_app import api, errors, ops, page
+from manual_app.body import BodyLimit
 from manual_app.database import Database
 from manual_app.envelope import Envelope
 from manual_app.metrics import Metrics
@@ -32,11 +33,10 @@ def create(settings: Settings) -> ASGIApp:
         docs_url=None,  # these pages load scripts from elsewhere; /openapi.json is served
         redoc_url=None,
         redirect_slashes=False,
-        max_body_size=errors.MAX_BODY_BYTES,
         lifespan=lifespan,
     )
     errors.install(app)
     app.include_router(page.routes(settings.build, database, rates))
     app.include_router(api.routes(database, rates, metrics))
     app.include_router(ops.routes(settings.build, database, metrics))
-    return Envelope(app, metrics)
+    return Envelope(BodyLimit(app), metrics)

@@ -12,7 +12,6 @@ MAX_BODY_BYTES = 64 * 1024
 _HINTS = {
     404: "GET / shows what this service offers",
     405: "see the Allow header",
-    413: f"send at most {MAX_BODY_BYTES // 1024} KiB",
 }
 
 
@@ -46,6 +45,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, exc: HTTPException) -> JSONResponse:
+        if exc.status_code == 413:
+            return body_too_large()
         if exc.status_code == 400:  # FastAPI's word for a body that its JSON parser gives up on
             return _refused(["body: not readable as JSON"])
         hint = _HINTS.get(exc.status_code, "see /openapi.json")
@@ -54,6 +55,12 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def unexpected(request: Request, exc: Exception) -> JSONResponse:
         return answer(500, "internal error", "report it with the X-Request-ID of this answer")
+
+
+def body_too_large() -> JSONResponse:
+    """Return the answer to a body over the limit; the rest of it is not read."""
+    hint = f"send at most {MAX_BODY_BYTES // 1024} KiB"
+    return answer(413, "the request's body is too large", hint, {"Connection": "close"})
 
 
 def _refused(reasons: list[str]) -> JSONResponse:

@@ -6,16 +6,20 @@ from pathlib import Path
 
 import httpx
 import pytest
+import structlog
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 
-import real_rates
-import real_service
-from manual_app import connect
-from manual_app.migrations import upgrade
-from manual_app.settings import DatabaseSettings
-from real_postgres import Postgres
-from real_rates import RatesServer
+import real_rates  # noqa: E402
+import real_service  # noqa: E402
+from manual_app import connect  # noqa: E402
+from manual_app.migrations import upgrade  # noqa: E402
+from manual_app.settings import DatabaseSettings  # noqa: E402
+from real_postgres import Postgres  # noqa: E402
+from real_rates import RatesServer  # noqa: E402
+
+# Silent: requests are logged after their answer, so between tests. test_process.py reads the real log.
+structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
 
 
 @pytest.fixture(scope="session")
@@ -28,11 +32,17 @@ def postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="session")
-def migrated(postgres: Postgres) -> DatabaseSettings:
-    """A database whose schema is current."""
+def template(postgres: Postgres) -> str:
+    """The name of a database whose schema is current and that nobody uses, to be copied."""
     database = postgres.database()
     assert upgrade.upgrade(lambda: connect.connect(database))
-    return database
+    return database.name
+
+
+@pytest.fixture(scope="session")
+def migrated(postgres: Postgres, template: str) -> DatabaseSettings:
+    """The session's database; its schema is current."""
+    return postgres.database(template)
 
 
 @pytest.fixture(scope="session")

@@ -14,16 +14,9 @@ from real_service import order, serving, settings
 
 
 @pytest.fixture
-def database(postgres: Postgres, migrated: DatabaseSettings) -> DatabaseSettings:
+def database(postgres: Postgres, template: str) -> DatabaseSettings:
     """A database of this test alone."""
-    database = postgres.database()
-    postgres.execute(
-        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{migrated.name}'"
-    )
-    postgres.execute(f"DROP DATABASE {database.name}")
-    postgres.execute(f"CREATE DATABASE {database.name} OWNER manual_app TEMPLATE {migrated.name}")
-    postgres.execute("TRUNCATE orders RESTART IDENTITY", database.name)
-    return database
+    return postgres.database(template)
 
 
 @pytest.fixture
@@ -51,7 +44,7 @@ def refused(client: httpx.Client, within: float) -> None:
 
 
 def test_stopped_database_is_a_503_and_heals(client: httpx.Client, postgres: Postgres) -> None:
-    """While the database is down I get a 503 within a second; the first order after it is back goes through."""
+    """While the database is down I get a 503 within a second; once it is back, orders go through."""
     postgres.stop()
     try:
         refused(client, within=1)

@@ -19,21 +19,22 @@ from real_service import environment, order, process, serving, settings
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-
 Run = Callable[[DatabaseSettings], tuple[int, list[dict[str, object]]]]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run the migration in this process; give its exit code and its log lines."""
+    printed: list[str] = []
     monkeypatch.setattr(migrate.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(migrate, "print", lambda line, flush: printed.append(line), raising=False)
 
     def run(database: DatabaseSettings) -> tuple[int, list[dict[str, object]]]:
         for name, value in environment(database).items():
             monkeypatch.setenv(name, value)
-        capsys.readouterr()
+        printed.clear()
         code = migrate.main()
-        return code, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        return code, [json.loads(line) for line in printed]
 
     return run
 
@@ -71,7 +72,7 @@ def test_two_jobs_at_once_do_not_collide(postgres: Postgres) -> None:
 
 
 def test_nothing_to_do_is_quick(migrated: DatabaseSettings) -> None:
-    """When the schema is current the Job loads neither Alembic nor SQLAlchemy: it runs before each deployment."""
+    """When the schema is current the Job loads neither Alembic nor SQLAlchemy: it runs at each deployment."""
     code = (
         "import runpy, sys\n"
         "try: runpy.run_module('manual_app.migrate', run_name='__main__')\n"
@@ -85,19 +86,17 @@ def test_nothing_to_do_is_quick(migrated: DatabaseSettings) -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_newer_schema_is_left_alone(postgres: Postgres, migrated: DatabaseSettings, run: Run) -> None:
+def test_newer_schema_is_left_alone(postgres: Postgres, template: str, run: Run) -> None:
     """A rollback meets a schema that is ahead: the Job succeeds and changes nothing."""
-    database = postgres.database()
-    run(database)
+    database = postgres.database(template)
     postgres.execute("UPDATE alembic_version SET version_num = '0099'", database.name)
     code, [line] = run(database)
     assert (code, line["event"], line["schema"]) == (0, "schema is current", "0099")
 
 
-def test_unknown_schema_is_refused(postgres: Postgres, run: Run) -> None:
+def test_unknown_schema_is_refused(postgres: Postgres, template: str, run: Run) -> None:
     """A revision that no build ever had is an error with a hint, and the schema stays as it is."""
-    database = postgres.database()
-    run(database)
+    database = postgres.database(template)
     postgres.execute("UPDATE alembic_version SET version_num = 'bogus'", database.name)
     code, [line] = run(database)
     assert (code, line["level"]) == (1, "error")
@@ -119,7 +118,7 @@ def test_failed_migration_changes_nothing(postgres: Postgres, run: Run) -> None:
 def test_waits_for_the_database_but_not_for_ever(
     postgres: Postgres, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the database is not up yet the Job waits and says why; after its limit it gives up with a hint."""
+    """While the database is not up yet the Job waits and says why; at its limit it gives up with a hint."""
     monkeypatch.setattr(migrate, "WAIT_SECONDS", 0.3)
     nowhere = DatabaseSettings("127.0.0.1", 9, "none", "none", postgres.home / "password")
     code, lines = run(nowhere)
@@ -130,7 +129,7 @@ def test_waits_for_the_database_but_not_for_ever(
 
 
 def test_goes_on_once_the_database_is_up(
-    migrated: DatabaseSettings, run, monkeypatch: pytest.MonkeyPatch
+    migrated: DatabaseSettings, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The database that comes up while the Job waits is used without another run of the Job."""
     attempts = []

@@ -39,7 +39,7 @@ def test_markup_in_orders_is_only_text(service: httpx.Client) -> None:
 
 
 def test_page_obeys_its_own_policy(service: httpx.Client) -> None:
-    """Everything the page loads comes from the service itself; no inline style or script that CSP would block."""
+    """Everything the page loads comes from the service itself; nothing inline that CSP would block."""
     page = service.get("/").text
     assert not re.search(r"<style|<script|\sstyle=|\son\w+=|https?://|//", page.replace("<!doctype", ""))
     assets = re.findall(r'<link[^>]* href="([^"]+)"', page)

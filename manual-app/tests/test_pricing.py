@@ -12,7 +12,7 @@ from manual_app.pricing import TIERS, discount_percent, price
     [(1, 0), (9, 0), (10, 5), (11, 5), (49, 5), (50, 10), (99, 10), (100, 15), (10_000, 15)],
 )
 def test_discount_begins_exactly_at_its_tier(quantity: int, percent: int) -> None:
-    """From 10, 50 and 100 pieces on, the whole order costs 5, 10 and 15 percent less; not one piece sooner."""
+    """From 10, 50 and 100 pieces on, the whole order costs 5, 10 and 15 percent less; no piece sooner."""
     assert discount_percent(quantity) == percent
 
 
@@ -42,14 +42,14 @@ def test_amounts_are_rounded_to_what_the_currency_can_pay(amount: str, currency:
 
 
 def test_discount_tie_is_rounded_in_cents_before_conversion() -> None:
-    """10 pieces at 0.01 with 5 percent off are 0.095: the customer pays 0.10, and that is what is converted."""
+    """10 pieces at 0.01 with 5 percent off are 0.095: the customer pays 0.10, and that is converted."""
     priced = price(10, Decimal("0.01"), "KWD", Decimal("0.5"))
     assert (priced.total_eur, priced.discount_eur) == (Decimal("0.10"), Decimal("0.00"))
     assert str(priced.total) == "0.050"
 
 
 def test_conversion_rounds_the_order_and_not_the_piece() -> None:
-    """Three pieces at 0.33 EUR and 1.5 dollars to the euro are 0.99 EUR, so 1.49 USD, not three times 0.50."""
+    """Three pieces at 0.33 EUR and 1.5 dollars a euro are 0.99 EUR, so 1.49 USD, not three times 0.50."""
     assert price(3, Decimal("0.33"), "USD", Decimal("1.5")).total == Decimal("1.49")
 
 
@@ -60,7 +60,7 @@ def test_price_list_currency_is_not_converted() -> None:
 
 
 def test_discount_and_total_always_add_up_to_the_cent() -> None:
-    """Quantity times unit price is the discount plus the total, for every quantity up to 200 and odd prices."""
+    """Quantity times unit price is the discount plus the total, for quantities up to 200 and odd prices."""
     for quantity in range(1, 201):
         for text in ("0.01", "0.03", "0.07", "9.99", "333.33", "1000000.00"):
             priced = price(quantity, Decimal(text), "EUR", Decimal(1))

@@ -7,10 +7,11 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 import pytest
-from manual_app.settings import DatabaseSettings
+from manual_app.settings import DatabaseSettings, SettingsError, read
 from real_postgres import PASSWORD
 from real_rates import RatesServer
 from real_service import environment, order, process
@@ -33,7 +34,14 @@ def env(migrated: DatabaseSettings, rates: RatesServer, port: int) -> dict[str, 
 @pytest.fixture
 def pod(env: dict[str, str], port: int) -> Iterator[subprocess.Popen[str]]:
     """The running process."""
-    process_ = process("manual_app", env)
+    with started(env, port) as process_:
+        yield process_
+
+
+@contextmanager
+def started(env: dict[str, str], port: int) -> Iterator[subprocess.Popen[str]]:
+    """Start the process, wait until it answers, leave nothing behind."""
+    started_ = process("manual_app", env)
     try:
         deadline = time.monotonic() + 20
         while True:
@@ -41,19 +49,19 @@ def pod(env: dict[str, str], port: int) -> Iterator[subprocess.Popen[str]]:
                 httpx.get(f"http://127.0.0.1:{port}/healthz").raise_for_status()
                 break
             except httpx.TransportError:
-                assert process_.poll() is None, process_.communicate()[0]
+                assert started_.poll() is None, started_.communicate()[0]
                 assert time.monotonic() < deadline
-                time.sleep(0.05)
-        yield process_
+                time.sleep(0.02)
+        yield started_
     finally:
-        process_.kill()
-        process_.communicate()
+        started_.kill()
+        started_.communicate()
 
 
 def test_sigterm_finishes_what_is_in_flight(
     pod: subprocess.Popen[str], port: int, rates: RatesServer
 ) -> None:
-    """An order that is under way when the pod is told to stop is answered; new ones are not accepted; exit 0."""
+    """An order under way when the pod is told to stop is answered; new ones are not accepted; exit 0."""
     rates.behave(seconds=5)
     answers: list[httpx.Response] = []
     url = f"http://127.0.0.1:{port}/orders"
@@ -73,47 +81,34 @@ def test_sigterm_finishes_what_is_in_flight(
     assert json.loads(output.splitlines()[-1])["event"] == "stopped"
 
 
-def test_logs_are_json_and_hold_no_secret(
-    env: dict[str, str], pod: subprocess.Popen[str], port: int, rates: RatesServer
-) -> None:
-    """Each line is JSON with time and level; requests carry my id; no password, no customer's name."""
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"X-Request-ID": "trace-7"}) as client:
-        client.post("/orders", json=order(customer="Hedy Lamarr"))
-        rates.behave(status=500)
-        client.post("/orders", json=order(customer="Hedy Lamarr"))
-        client.get("/healthz")
-        client.get("/")
-    with socket.create_connection(("127.0.0.1", port)) as raw:
-        raw.sendall(b"nonsense\r\n\r\n")
-        raw.recv(100)
-    pod.send_signal(signal.SIGTERM)
-    output, _ = pod.communicate(timeout=10)
+def test_logs_are_json_and_hold_no_secret(env: dict[str, str], port: int, rates: RatesServer) -> None:
+    """Each line is JSON; requests carry my id, faults their reason; no password, no customer's name."""
+    env["DATABASE_USER"] = "nobody_knows"
+    rates.behave(status=500)
+    with started(env, port) as pod:
+        mine = {"X-Request-ID": "trace-7"}
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=mine, timeout=20) as client:
+            for currency in ("EUR", "USD"):
+                sent = client.post("/orders", json=order(customer="Hedy Lamarr", currency=currency))
+                assert sent.status_code == 503
+            assert client.get("/").status_code == 200
+            assert client.get("/healthz").status_code == 200
+        with socket.create_connection(("127.0.0.1", port)) as raw:
+            raw.sendall(b"nonsense\r\n\r\n")
+            raw.recv(100)
+        pod.send_signal(signal.SIGTERM)
+        output, _ = pod.communicate(timeout=10)
+    assert pod.returncode == 0
     lines = [json.loads(line) for line in output.splitlines()]
     assert all({"event", "level", "timestamp"} <= set(line) for line in lines)
-    mine = [line for line in lines if line.get("request_id") == "trace-7"]
-    assert [line.get("status") for line in mine if line["event"] == "request"] == [201, 503, 200]
-    assert "rates unavailable" in {line["event"] for line in mine}
+    traced = [line for line in lines if line.get("request_id") == "trace-7"]
+    assert [line.get("status") for line in traced if line["event"] == "request"] == [503, 503, 200]
+    reasons = " ".join(str(line.get("reason")) for line in traced)
+    assert 'password authentication failed for user "nobody_knows"' in reasons
+    assert "the rates API answered 500" in reasons
     assert "/healthz" not in output
     assert PASSWORD not in output
     assert "Hedy" not in output
-
-
-def test_logs_hold_no_secret_when_the_database_is_away(env: dict[str, str], port: int) -> None:
-    """A database that refuses us is logged with its reason and without the password; also while stopping."""
-    env["DATABASE_USER"] = "nobody_knows"
-    pod = process("manual_app", env)
-    try:
-        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", transport=httpx.HTTPTransport(retries=8))
-        with client:
-            assert client.post("/orders", json=order(currency="EUR")).status_code == 503
-        pod.send_signal(signal.SIGTERM)
-        output, _ = pod.communicate(timeout=10)
-    finally:
-        pod.kill()
-    assert "database unavailable" in output
-    assert "nobody_knows" in output
-    assert PASSWORD not in output
-    assert pod.returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -130,13 +125,19 @@ def test_logs_hold_no_secret_when_the_database_is_away(env: dict[str, str], port
     ],
 )
 def test_bad_settings_are_named(env: dict[str, str], name: str, value: str) -> None:
-    """A setting that is missing or makes no sense ends the start with its name and a hint, exit 2."""
-    pod = process("manual_app", env | {name: value})
+    """A setting that is missing or makes no sense is named, with a hint."""
+    with pytest.raises(SettingsError, match=f"^{name} is ") as caught:
+        read(env | {name: value})
+    assert name in caught.value.hint or name == "APP_ENVIRONMENT"
+
+
+@pytest.mark.parametrize("module", ["manual_app", "manual_app.migrate"])
+def test_bad_settings_end_the_start(env: dict[str, str], module: str) -> None:
+    """Service and migration end with one line of error, one of hint and exit code 2."""
+    pod = process(module, env | {"DATABASE_HOST": ""})
     output, _ = pod.communicate(timeout=10)
     assert pod.returncode == 2
-    error, hint = output.splitlines()
-    assert error.startswith(f"error: {name} is ")
-    assert hint.startswith("hint: ")
+    assert output == "error: DATABASE_HOST is not set\nhint: set DATABASE_HOST to the database's host name\n"
 
 
 def test_taken_port_is_an_error(env: dict[str, str], port: int) -> None:

@@ -47,11 +47,15 @@ def up() -> None:
 
 
 @app.command()
-def down() -> None:
+def down(
+    force: Annotated[
+        bool, typer.Option("--force", help="Also a cluster that another checkout made.")
+    ] = False,
+) -> None:
     """Remove the local cluster and everything that `up` made."""
     from delivery.cluster.up import down as run
 
-    run(_pipeline().cluster())
+    run(_pipeline().cluster(), force)
 
 
 @app.command()
@@ -193,6 +197,8 @@ def main() -> None:
     """Run one verb; every error is one line, one hint and one exit code."""
     try:
         code = app(standalone_mode=False)
+        if code == INTERRUPTED:  # typer turns Ctrl-C into an exit code of its own
+            raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
     except DeliveryError as error:
         _fail(error.message, error.hint, error.exit_code)

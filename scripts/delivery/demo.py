@@ -1,6 +1,6 @@
 """`delivery demo`: the whole story on this machine, from nothing to the proof."""
 
-from delivery import image, live, promotion, proof, report
+from delivery import change, image, live, promotion, proof, report
 from delivery.cluster.up import up
 from delivery.pipeline import Cluster, Pipeline
 
@@ -11,7 +11,14 @@ def run(pipeline: Pipeline, cluster: Cluster) -> list[proof.Proof]:
     Each step does nothing when it was done before, so that a run that was killed is continued by the next.
     """
     built: list[image.Built] = []
-    up(cluster, meanwhile=lambda: built.append(image.build(pipeline, cluster)))
+
+    def push_and_build() -> None:
+        change.publish(
+            pipeline, cluster
+        )  # first, so that no image is built from a commit that main never gets
+        built.append(image.build(pipeline, cluster))
+
+    up(cluster, meanwhile=push_and_build)
     promotion.deploy(pipeline, cluster, built[0].digest)
     for environment in pipeline.environments[1:]:
         promotion.promote(pipeline, cluster, environment)

@@ -30,6 +30,21 @@ image:   # set by `delivery`, never by hand
 replicas: {replicas}  # as many as it needs
 """
 
+DEPLOYMENT = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: manual-app}
+spec:
+  replicas: {{ .Values.replicas }}
+  selector: {matchLabels: {app.kubernetes.io/name: manual-app}}
+  template:
+    metadata: {labels: {app.kubernetes.io/name: manual-app}}
+    spec:
+      containers:
+        - name: manual-app
+          image: {{ .Values.image.repository }}@{{ .Values.image.digest }}
+"""
+
 
 def git(folder: Path, *arguments: str) -> str:
     """Git as a user would type it, with an identity of the test's own."""
@@ -109,6 +124,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         ".gitignore": ".delivery/\n",
         "manual-app/pyproject.toml": '[project]\nname = "manual-app"\nversion = "1.2.3"\n',
         "manual-app-helm/Chart.yaml": "apiVersion: v2\nname: manual-app\nversion: 0.1.0\n",
+        "manual-app-helm/values.yaml": "replicas: 1\nimage: {repository: registry.local:5000/manual-app}\n",
+        "manual-app-helm/templates/app.yaml": DEPLOYMENT,
         **{
             f"manual-app-helm/values-{name}.yaml": VALUES.format(name=name, replicas=replicas)
             for name, replicas in (("dev", 1), ("stage", 2), ("prod", 2))

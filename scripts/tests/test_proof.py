@@ -239,9 +239,7 @@ def test_unknown(name: str) -> None:
 
 
 @pytest.mark.parametrize("missing", ["argocd", "answers"])
-@pytest.mark.parametrize(
-    "wrong", [name for name in MISMATCHES if "answers" not in name and "live" not in name]
-)
+@pytest.mark.parametrize("wrong", [n for n in MISMATCHES if "answers" not in n and "live" not in n])
 def test_what_is_missing_does_not_hide_what_is_wrong(wrong: str, missing: str) -> None:
     """MISMATCH outweighs UNKNOWN as long as what shows it can be read."""
     gone = Unknown("gone") if missing == "argocd" else {}

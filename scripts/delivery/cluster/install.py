@@ -25,7 +25,7 @@ _FIELD_MANAGER = "--field-manager=delivery"
 
 def trust_registry(cluster: Cluster) -> None:
     """Tell the node's containerd that registry.local speaks plain HTTP."""
-    hosts = b'server = "http://registry.local:5000"\n'
+    hosts = b'[host."http://registry.local:5000"]\n'
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
         entry = tarfile.TarInfo("registry.local:5000/hosts.toml")

@@ -45,11 +45,6 @@ def create(cluster: Cluster, pipeline: Pipeline, node: Node, root: Path) -> Kind
     """Create the cluster, or take the one that is there if it is this checkout's and it works."""
     kind = handle(cluster, node)
     if exists(cluster) and not _usable(cluster, kind):
-        if not owned(cluster):
-            raise PlatformError(
-                f"a kind cluster {cluster.name} exists that this checkout did not make",
-                f"remove it with the checkout that made it (make down), or: kind delete cluster --name {cluster.name}",
-            )
         delete(cluster)  # left half made by a run that was killed
     (cluster.state / "owner").write_text(_node_id(cluster) if exists(cluster) else "creating")
     config = cluster.state / "kind.yaml"
@@ -71,10 +66,14 @@ def exists(cluster: Cluster) -> bool:
     return bool(_node_id(cluster))
 
 
-def owned(cluster: Cluster) -> bool:
-    """Whether the node was made with this state folder."""
+def check_owner(cluster: Cluster) -> None:
+    """PlatformError when a cluster of that name exists that was not made with this state folder."""
     owner = cluster.state / "owner"
-    return owner.exists() and owner.read_text() in ("creating", _node_id(cluster))
+    if exists(cluster) and not (owner.exists() and owner.read_text() in ("creating", _node_id(cluster))):
+        raise PlatformError(
+            f"a kind cluster {cluster.name} exists that another checkout made",
+            "use that checkout, or remove the cluster with its data: delivery down --force",
+        )
 
 
 def delete(cluster: Cluster) -> None:
@@ -95,7 +94,7 @@ def node_name(cluster: Cluster) -> str:
 
 
 def _usable(cluster: Cluster, kind: KindCluster) -> bool:
-    if not owned(cluster) or not cluster.kubeconfig.exists():
+    if not cluster.kubeconfig.exists():
         return False
     client = docker.client()
     try:

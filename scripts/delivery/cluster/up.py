@@ -31,6 +31,7 @@ def up(cluster: Cluster, meanwhile: Callable[[], None] = lambda: None) -> None:
     """
     pipeline = pipelines.load(cluster.root)
     host.ensure_docker()
+    kinds.check_owner(cluster)
     _check_space(_made())
     images.ensure()
     _check_ports(cluster)
@@ -65,9 +66,15 @@ def _start_services(cluster: Cluster, pipeline: pipelines.Pipeline, source, dige
         seed.record_platform(pipeline, cluster, digests)
 
 
-def down(cluster: Cluster) -> None:
-    """Remove the cluster, its registry and Git server with their data, its keys; stop Docker if we started it."""
+def down(cluster: Cluster, force: bool = False) -> None:
+    """Remove the cluster, its registry and Git server with their data, and its keys.
+
+    Stops Docker if it was started from here and nothing else runs in it. With `force`, also a cluster
+    that another checkout made.
+    """
     if host.docker_answers():
+        if not force:
+            kinds.check_owner(cluster)
         with phase(f"Removing cluster {cluster.name}"):
             if kinds.exists(cluster):
                 kinds.delete(cluster)
@@ -128,8 +135,7 @@ def _made() -> bool:
 def _cluster_seen(cluster: Cluster) -> str:
     if not kinds.exists(cluster):
         raise PlatformError("there is no kind cluster of that name", "")
-    if not kinds.owned(cluster):
-        raise PlatformError("another checkout made it", "")
+    kinds.check_owner(cluster)
     return str(install.kubectl(kinds.handle(cluster), "get", "nodes", "--no-headers")).split("\n")[0]
 
 

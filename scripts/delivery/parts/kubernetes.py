@@ -13,6 +13,7 @@ from kubernetes.config import ConfigException, load_kube_config
 from kubernetes.watch import Watch
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 from urllib3.exceptions import HTTPError
+from yaml import YAMLError
 
 from delivery.errors import PlatformError
 from delivery.pipeline import Cluster
@@ -46,7 +47,7 @@ class Kubernetes:
         configuration = Configuration()
         try:
             load_kube_config(config_file=str(file), context=context, client_configuration=configuration)
-        except (ConfigException, OSError, ValueError, TypeError, AttributeError):
+        except (ConfigException, YAMLError, OSError, ValueError, TypeError, AttributeError):
             if not file.exists():
                 raise ClusterMissing(
                     f"cluster {cluster.name} is not up: {file} is missing", "start it: delivery up"

@@ -1,0 +1,146 @@
+"""What a user meets: every error is one line, one hint and its exit code; help is quick."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from delivery import cli, image, live
+from delivery.errors import BadInput, DeliveryError, NotReached, PlatformError, Refused
+
+if TYPE_CHECKING:
+    from conftest import World
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """The exit code of `delivery` with these arguments."""
+    monkeypatch.setattr(sys, "argv", ["delivery", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return int(ended.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        ("promote qa", 2, "there is no environment 'qa'"),
+        ("verify qa", 2, "there is no environment 'qa'"),
+        ("promote", 2, "Missing argument 'ENV'"),
+        ("promote dev", 2, "dev gets its digests from the build"),
+        ("promote prod --digest 15", 2, "'15' is not a digest"),
+        ("promote prod stage", 2, "unexpected extra argument"),
+        ("deploy --digest latest", 2, "'latest' is not a digest"),
+        ("build --number 0", 2, "greater than or equal to 1"),
+        ("build --number many", 2, "valid integer"),
+        ("verify --format yaml", 2, "yaml"),
+        ("ship", 2, "No such command 'ship'"),
+        ("verify --force", 2, "--force"),
+        ("promote stage", 4, "cluster manual-app is not up"),
+        ("deploy", 4, "cluster manual-app is not up"),
+        ("verify", 3, "UNKNOWN"),
+        ("verify prod", 3, "UNKNOWN: not everything could be read (prod)"),
+    ],
+)
+def test_errors(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: str,
+    code: int,
+    says: str,
+) -> None:
+    """Bad input gets one line, a hint and its exit code, and nothing is written."""
+    monkeypatch.setattr("delivery.pipeline.Cluster.git_url", "http://127.0.0.1:1/none.git")
+    before = world.head()
+    assert run(monkeypatch, *arguments.split()) == code
+    said = capsys.readouterr().err.splitlines()
+    assert says in said[-2]
+    assert said[-2].startswith("error: ")
+    assert said[-1].startswith("hint: ")
+    assert "Traceback" not in "\n".join(said)
+    assert world.head() == before
+
+
+def test_dirty_tree(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """build refuses a dirty tree."""
+    (world.checkout / "manual-app" / "draft.py").write_text("1")
+    assert run(monkeypatch, "build") == 2
+    assert "dirty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "says"),
+    [
+        (Refused("no", "h"), 1, "error: no"),
+        (BadInput("what", "h"), 2, "error: what"),
+        (NotReached("late", "h"), 3, "error: late"),
+        (PlatformError("down", "h"), 4, "error: down"),
+        (KeyboardInterrupt(), 130, "error: interrupted"),
+        (ZeroDivisionError("division\nby zero"), 4, "error: ZeroDivisionError: division by zero"),
+        (RecursionError(), 4, "error: RecursionError: no reason given"),
+    ],
+)
+def test_exit_codes(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    raised: BaseException,
+    code: int,
+    says: str,
+) -> None:
+    """Refused is 1, bad input 2, not reached 3, the platform 4, Ctrl-C 130; a bug is one line, too."""
+
+    def fails(*arguments: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(image, "build", fails)
+    assert run(monkeypatch, "build") == code
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == says
+    assert said[1].startswith("hint: ")
+    assert len(said) == 2
+
+
+def test_every_error_has_its_code() -> None:
+    """No kind of error goes without one of the exit codes that are promised."""
+
+    def kinds(kind: type[DeliveryError]) -> set[type[DeliveryError]]:
+        return {kind}.union(*(kinds(one) for one in kind.__subclasses__()))
+
+    assert {kind.exit_code for kind in kinds(DeliveryError)} == {1, 2, 3, 4}
+
+
+def test_verify_as_json(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """verify prints one JSON document, also when the verdict is not PROVEN."""
+    monkeypatch.setattr("delivery.pipeline.Cluster.git_url", "http://127.0.0.1:1/none.git")
+    assert run(monkeypatch, "verify", "--format", "json") == 3
+    document = json.loads(capsys.readouterr().out)
+    assert document["schema"] == "delivery/proof/v1"
+    assert document["verdict"] == "UNKNOWN"
+    assert [one["environment"] for one in document["environments"]] == ["dev", "stage", "prod"]
+    assert all(one["unknowns"] for one in document["environments"])
+
+
+def test_nobody_is_asked_about_an_unknown_environment(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A typing error does not reach the cluster."""
+    monkeypatch.setattr(live, "observe", lambda *arguments: pytest.fail("the cluster was asked"))
+    assert run(monkeypatch, "verify", "pord") == 2
+
+
+def test_help_is_quick() -> None:
+    """`delivery --help` loads no client of Docker, Kubernetes, Helm or the registry."""
+    code = (
+        "import sys; from delivery import cli; sys.argv = ['delivery', '--help']\n"
+        "try: cli.main()\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'docker', 'kubernetes', 'pyhelm3', 'httpx', 'pydantic', 'rich'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -1,0 +1,202 @@
+"""The outside world's edges: waits that end, Git's credentials and errors, what Argo CD and pods say."""
+
+from __future__ import annotations
+
+import subprocess
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from delivery import live
+from delivery.errors import BadInput, NotReached
+from delivery.parts import argocd, git
+from delivery.proof import Desired
+from delivery.wait import Failed, Pending, Reached, until
+
+if TYPE_CHECKING:
+    from conftest import World
+
+DIGEST = f"sha256:{'a' * 64}"
+
+
+def test_wait_reaches() -> None:
+    """A wait ends as soon as it is true, with what it found."""
+    looks = count()
+    assert until("x", lambda: Reached(7) if next(looks) == 3 else Pending("no"), 5, "h", lambda s: None) == 7
+
+
+def test_wait_fails_at_once() -> None:
+    """What will not come by waiting ends the wait at once, with its reason."""
+    with pytest.raises(NotReached, match="x: it broke"):
+        until("x", lambda: Failed("it broke"), 60, "h")
+
+
+def test_wait_ends() -> None:
+    """A wait that does not come ends at its limit, and says what it last saw."""
+    with pytest.raises(NotReached, match="x: not within 0 s; last seen: nothing yet") as ended:
+        until("x", lambda: Pending("nothing yet"), 0.3, "look there")
+    assert ended.value.hint == "look there"
+
+
+def test_git_server_down(world: World) -> None:
+    """A Git server that is down is said in one line, without any password."""
+    with pytest.raises(git.ServerUnreachable) as refused:
+        git.server_ref("http://127.0.0.1:1/manual-app.git", "refs/heads/main")
+    assert "\n" not in refused.value.message
+    assert refused.value.exit_code == 4
+
+
+def test_git_passwords_come_from_the_file(tmp_path: Path) -> None:
+    """git reads the password from our file, asks nobody else, and a refused login does not erase it."""
+    file = tmp_path / "it's here"
+    file.write_text("http://delivery:s3cret@localhost:3000\n")
+    options = git._helper(file)
+    assert "s3cret" not in " ".join(options)
+    asked = "protocol=http\nhost=localhost:3000\n\n"
+    command = ["git", *options, "credential"]
+    said = subprocess.run([*command, "fill"], input=asked, capture_output=True, text=True, check=True).stdout
+    assert "password=s3cret" in said
+    subprocess.run([*command, "reject"], input=said, capture_output=True, text=True, check=True)
+    assert "s3cret" in file.read_text()
+
+
+def test_git_hooks_of_the_user_do_not_run(world: World) -> None:
+    """The user's hooks and identity settings play no part in our commands."""
+    hooks = world.checkout / ".git" / "hooks"
+    hooks.mkdir(exist_ok=True)
+    (hooks / "pre-push").write_text("#!/bin/sh\nexit 1\n")
+    (hooks / "pre-push").chmod(0o755)
+    ours = world.commit(world.checkout, "README.md", "x\n", "x")
+    git.Repository(world.checkout).push(str(world.server), ours, "main")
+    assert world.head() == ours
+
+
+def test_git_in_a_hook(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run from somebody's Git hook, our commands still work on our own repository."""
+    monkeypatch.setenv("GIT_DIR", "/nowhere")
+    assert git.checkout(world.checkout).path == world.checkout.resolve()
+
+
+def test_not_a_repository(tmp_path: Path) -> None:
+    """Outside a repository the error says so."""
+    with pytest.raises(BadInput, match="not a git repository"):
+        git.checkout(tmp_path)
+
+
+def test_a_commit_that_is_not_there(world: World) -> None:
+    """An unknown commit is named; an option in disguise is not taken as one."""
+    for name in ("nowhere", "--all", "HEAD:manual-app"):
+        with pytest.raises(BadInput, match="there is no commit"):
+            git.Repository(world.checkout).commit(name)
+
+
+def test_a_tag_is_what_it_tags(world: World) -> None:
+    """An annotated tag stands for its commit; one that is missing for nothing."""
+    world.git(world.checkout, "tag", "--annotate", "--message", "one", "v1.0")
+    world.git(world.checkout, "push", "--quiet", "origin", "v1.0")
+    assert git.server_ref(str(world.server), "refs/tags/v1.0") == world.head()
+    assert git.server_ref(str(world.server), "refs/tags/v2.0") is None
+
+
+def test_an_application_that_says_little() -> None:
+    """An Application that was just made has no status: nothing is known, nothing breaks."""
+    found = argocd.parse({"metadata": {"name": "a"}})
+    assert (found.revision, found.sync, found.health, found.told) == ("", "Unknown", "Unknown", "")
+    assert not found.syncing
+    assert not found.failed
+
+
+def test_an_application_in_the_middle() -> None:
+    """An operation that was asked for and has not begun is a sync that runs; its failure counts later."""
+    status = {
+        "operationState": {"phase": "Failed", "syncResult": {"revision": "c1"}, "message": "job\nfailed"}
+    }
+    old = {"metadata": {"name": "a"}, "status": status}
+    assert (
+        argocd.failure(argocd.parse(old), lambda r: r == "c1") == "the sync of c1 ended as Failed: job failed"
+    )
+    assert argocd.failure(argocd.parse(old), lambda r: r == "c2") == ""
+    asked = argocd.parse(old | {"operation": {"sync": {"revision": "c1"}}})
+    assert asked.syncing
+    assert argocd.failure(asked, lambda r: True) == ""
+
+
+def test_errors_of_an_application() -> None:
+    """What keeps Argo CD from comparing is kept, warnings are not."""
+    conditions = [
+        {"type": "ComparisonError", "message": "no\nchart"},
+        {"type": "OrphanedResourceWarning", "message": "two"},
+    ]
+    found = argocd.parse({"metadata": {"name": "a"}, "status": {"conditions": conditions}})
+    assert found.errors == ("ComparisonError: no chart",)
+
+
+POD = {
+    "metadata": {"name": "p", "labels": {"app.kubernetes.io/name": "manual-app"}},
+    "spec": {
+        "initContainers": [{"name": "i", "image": "r@i"}],
+        "containers": [{"name": "c", "image": "r@c"}],
+        "ephemeralContainers": [{"name": "e", "image": "busybox"}],
+    },
+    "status": {
+        "phase": "Running",
+        "conditions": [{"type": "Ready", "status": "True"}],
+        "initContainerStatuses": [
+            {"name": "i", "imageID": "id-i", "state": {"terminated": {"reason": "Completed"}}}
+        ],
+        "containerStatuses": [{"name": "c", "imageID": "id-c", "state": {"running": {}}}],
+    },
+}
+
+
+def test_every_container_is_seen() -> None:
+    """Init, app and ephemeral containers are all seen, also one that says nothing yet."""
+    pod = live.parse(POD)
+    assert [(c.name, c.kind, c.image_id, c.state) for c in pod.containers] == [
+        ("i", "init", "id-i", "Completed"),
+        ("c", "app", "id-c", "running"),
+        ("e", "ephemeral", "", "not started"),
+    ]
+    assert pod.ready
+    assert pod.serves
+
+
+def test_a_bare_pod() -> None:
+    """A pod that has only just been accepted is not Ready and says nothing."""
+    pod = live.parse({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "x"}]}})
+    assert (pod.ready, pod.phase, pod.app, pod.containers[0].image_id) == (False, "Unknown", "", "")
+
+
+def test_rollout() -> None:
+    """It is rolled out when all replicas of the new digest are Ready and no other one serves."""
+    wanted = Desired("c", "r", DIGEST, "15", 1, frozenset())
+
+    def pod(name: str, digest: str, **changes: object) -> live.Pod:
+        status = {
+            "phase": "Running",
+            "conditions": [{"type": "Ready", "status": str(changes.get("ready", True))}],
+            "containerStatuses": [
+                {"name": "c", "imageID": digest and f"r@{digest}", "state": {"running": {}}}
+            ],
+        }
+        metadata: dict[str, object] = {"name": name, "labels": {"app.kubernetes.io/name": "manual-app"}}
+        if changes.get("terminating"):
+            metadata["deletionTimestamp"] = "now"
+        return live.parse(
+            {"metadata": metadata, "spec": {"containers": [{"name": "c", "image": "i"}]}, "status": status}
+        )
+
+    other = f"sha256:{'b' * 64}"
+
+    def done(*pods: live.Pod) -> bool:
+        return isinstance(live.rollout(pods, "manual-app", wanted), Reached)
+
+    assert done(pod("a", DIGEST))
+    assert done(pod("a", DIGEST), pod("old", other, terminating=True))
+    assert not done()
+    assert not done(pod("a", DIGEST, ready=False))
+    assert not done(pod("a", ""))
+    assert not done(pod("a", DIGEST), pod("old", other))
+    assert not done(pod("a", DIGEST), pod("b", DIGEST, ready=False))
+    assert not done(pod("a", DIGEST, terminating=True))

@@ -1,0 +1,504 @@
+"""From build to prod against a stand-in of the cluster's API: real Git, registry and Helm, played pods.
+
+The stand-in does what Argo CD and the kubelet do, when they are asked to: read Git, start pods. The real
+cluster is met in e2e/.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import pytest
+from delivery import image, live, promotion, proof, report
+from delivery.cluster import tools
+from delivery.errors import BadInput, DeliveryError, NotReached, PlatformError, Refused
+from delivery.parts import values
+from delivery.parts.credentials import write_private
+from delivery.parts.git import Repository
+from delivery.parts.kubernetes import ClusterMissing, Kubernetes
+from delivery.proof import Verdict
+from ruamel.yaml import YAML
+
+if TYPE_CHECKING:
+    from conftest import Shelf, World
+
+REPOSITORY = "registry.local:5000/manual-app"
+
+
+class Stage:
+    """The namespaces and Applications of the stand-in; tests reach in to break things."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.changed = threading.Condition()
+        self.version = 1
+        self.pods: dict[str, list[dict[str, Any]]] = {e.namespace: [] for e in world.pipeline.environments}
+        self.applications = {
+            e.application: {
+                "metadata": {"name": e.application, "annotations": {}},
+                "spec": {"syncPolicy": {"syncOptions": ["ApplyOutOfSyncOnly=true"]}},
+                "status": {"sync": {"status": "OutOfSync"}, "health": {"status": "Missing"}},
+            }
+            for e in world.pipeline.environments
+        }
+        self.operations: list[dict[str, Any]] = []
+        self.starts_ready = True
+        self.lose_refreshes = 0
+        self.sync_fails = ""
+
+    def touch(self) -> None:
+        with self.changed:
+            self.version += 1
+            self.changed.notify_all()
+
+    def patched(self, name: str, patch: dict[str, Any]) -> dict[str, Any]:
+        application = self.applications[name]
+        environment = next(e for e in self.world.pipeline.environments if e.application == name)
+        if "operation" in patch:
+            self.operations.append(patch["operation"])
+            self.deploy(environment, patch["operation"]["sync"]["revision"])
+        elif self.lose_refreshes:
+            self.lose_refreshes -= 1
+        else:
+            head = self.world.head()
+            application["status"]["sync"]["revision"] = head
+            application["status"]["reconciledAt"] = str(time.monotonic())
+            if environment.sync == "automatic":
+                self.deploy(environment, head)
+        self.touch()
+        return application
+
+    def deploy(self, environment: Any, revision: str) -> None:
+        status = self.applications[environment.application]["status"]
+        state = {"operation": {"sync": {"revision": revision}}, "syncResult": {"revision": revision}}
+        if self.sync_fails:
+            status["operationState"] = {**state, "phase": "Failed", "message": self.sync_fails}
+            return
+        text = self.world.file(environment.values, revision)
+        data = YAML(typ="safe", pure=True).load(text)
+        build, reference = data["image"]["tag"], f"{REPOSITORY}@{data['image']['digest']}"
+        self.pods[environment.namespace] = [
+            self.pod(environment, f"manual-app-{n}-{build}", reference, build)
+            for n in range(data["replicas"])
+        ]
+        status["sync"] = {"status": "Synced", "revision": revision}
+        status["health"] = {"status": "Healthy"}
+        status["operationState"] = {**state, "phase": "Succeeded"}
+        status["history"] = [{"revision": revision}]
+
+    def pod(self, environment: Any, name: str, reference: str, build: str) -> dict[str, Any]:
+        ready = "True" if self.starts_ready else "False"
+        return {
+            "metadata": {"name": name, "labels": {"app.kubernetes.io/name": "manual-app"}},
+            "spec": {"containers": [{"name": "manual-app", "image": reference}]},
+            "status": {
+                "phase": "Running",
+                "conditions": [{"type": "Ready", "status": ready}],
+                "containerStatuses": [{"name": "manual-app", "imageID": reference, "state": {"running": {}}}],
+            },
+            "answer": {"build": build, "environment": environment.name, "version": "1.2.3"},
+        }
+
+    def version_of(self, namespace: str, name: str) -> dict[str, Any] | None:
+        for pod in self.pods[namespace]:
+            if pod["metadata"]["name"] == name:
+                return {"revision": getattr(self, "revision", ""), **pod["answer"]}
+        return None
+
+
+class Handler(BaseHTTPRequestHandler):
+    """The few calls of the Kubernetes API that `delivery` makes."""
+
+    protocol_version = "HTTP/1.1"
+    stage: Stage
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        asked, parts = parse_qs(url.query), unquote(url.path).strip("/").split("/")
+        if asked.get("watch") == ["True"]:
+            return self._watch(float(asked["timeoutSeconds"][0]), int(asked["resourceVersion"][0]))
+        if parts[:2] == ["apis", "argoproj.io"]:
+            return self._send(self._stamped(self.stage.applications.get(parts[-1])))
+        namespace = parts[3]
+        if parts[-2] == "proxy":
+            return self._send(self.stage.version_of(namespace, parts[5].partition(":")[0]))
+        version, pods = str(self.stage.version), self.stage.pods[namespace]
+        return self._send({"metadata": {"resourceVersion": version}, "items": pods})
+
+    def do_PATCH(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self._send(self._stamped(self.stage.patched(self.path.split("/")[-1], body)))
+
+    def _stamped(self, application: dict[str, Any] | None) -> dict[str, Any] | None:
+        if application is not None:
+            application["metadata"]["resourceVersion"] = str(self.stage.version)
+        return application
+
+    def _watch(self, seconds: float, since: int) -> None:
+        with self.stage.changed:
+            self.stage.changed.wait_for(lambda: self.stage.version > since, min(seconds, 0.3))
+            moved = self.stage.version > since
+        event = {"type": "MODIFIED", "object": {"metadata": {"resourceVersion": str(self.stage.version)}}}
+        self._write(200, (json.dumps(event) + "\n").encode() if moved else b"")
+
+    def _send(self, document: dict[str, Any] | None) -> None:
+        missing = {"kind": "Status", "message": "not found", "code": 404}
+        self._write(404 if document is None else 200, json.dumps(document or missing).encode())
+
+    def _write(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+def kubeconfig(context: str, server: str) -> str:
+    return (
+        f"apiVersion: v1\nkind: Config\ncurrent-context: {context}\n"
+        f"clusters: [{{name: c, cluster: {{server: '{server}'}}}}]\n"
+        "users: [{name: u, user: {token: t}}]\n"
+        f"contexts: [{{name: {context}, context: {{cluster: c, user: u}}}}]\n"
+    )
+
+
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def stage(stocked: World, monkeypatch: pytest.MonkeyPatch, program: Callable[[str], Path]) -> Iterator[Stage]:
+    """A cluster that is up, with short limits."""
+    helm = program("helm")
+    monkeypatch.setattr(tools, "path", lambda name: helm)
+    waits = stocked.pipeline.waits.model_copy(update={"rollout": 1.0, "settle": 1.0, "argocd": 2.0})
+    world = replace(stocked, pipeline=stocked.pipeline.model_copy(update={"waits": waits}))
+    played = Stage(world)
+    with serving(type("Played", (Handler,), {"stage": played})) as port:
+        write_private(world.cluster.kubeconfig, kubeconfig(world.cluster.context, f"http://127.0.0.1:{port}"))
+        yield played
+
+
+@pytest.fixture
+def built(stage: Stage, shelf: Shelf) -> image.Built:
+    """Build 15 of the checkout's commit, in the registry."""
+    return put(stage, shelf, "15")
+
+
+def put(stage: Stage, shelf: Shelf, build: str) -> image.Built:
+    revision = image.source(stage.world.pipeline, Repository(stage.world.checkout))
+    stage.revision = revision  # type: ignore[attr-defined]
+    digest = shelf.push(build, revision, revision, build)
+    return image.Built(digest, build, "1.2.3", revision)
+
+
+def deploy(stage: Stage, digest: str | None = None) -> promotion.Promotion:
+    return promotion.deploy(stage.world.pipeline, stage.world.cluster, digest)
+
+
+def promote(stage: Stage, name: str, **options: Any) -> promotion.Promotion:
+    pipeline = stage.world.pipeline
+    return promotion.promote(pipeline, stage.world.cluster, pipeline.environment(name), **options)
+
+
+def proofs(stage: Stage) -> dict[str, proof.Proof]:
+    pipeline = stage.world.pipeline
+    found = live.observe(pipeline, stage.world.cluster, pipeline.environments)
+    return {facts.environment: proof.decide(facts) for facts in found}
+
+
+def refused(stage: Stage, kind: type[DeliveryError], says: str, ask: Callable[[], object]) -> DeliveryError:
+    """It is refused with that reason and a hint; Git and every pod are as before."""
+    before = (stage.world.head(), json.dumps(stage.pods), len(stage.operations))
+    with pytest.raises(kind, match=says) as error:
+        ask()
+    assert error.value.hint
+    assert (stage.world.head(), json.dumps(stage.pods), len(stage.operations)) == before
+    return error.value
+
+
+def test_the_whole_way(stage: Stage, built: image.Built) -> None:
+    """One digest goes dev, stage, prod, each step one commit, and the end is PROVEN everywhere."""
+    steps = [deploy(stage), promote(stage, "stage"), promote(stage, "prod")]
+    assert {step.digest for step in steps} == {built.digest}
+    assert [step.environment for step in steps] == ["dev", "stage", "prod"]
+    assert stage.world.commits() == [
+        *("prod: manual-app 15", "stage: manual-app 15", "dev: manual-app 15"),
+        "the beginning",
+    ]
+    found = proofs(stage)
+    assert {name: one.verdict for name, one in found.items()} == dict.fromkeys(found, Verdict.PROVEN), found
+    assert all(set(step.seconds) == {"seen", "ready", "settled"} for step in steps)
+    document = report.proof_document(stage.world.cluster, found.values())
+    assert document["verdict"] == "PROVEN"
+    assert json.loads(json.dumps(document))["environments"][0]["desired"]["digest"] == built.digest
+
+
+def test_prod_is_told_the_exact_commit(stage: Stage, built: image.Built) -> None:
+    """Only prod gets an operation, and it names the commit; dev and stage follow by themselves."""
+    deploy(stage)
+    promote(stage, "stage")
+    assert stage.operations == []
+    done = promote(stage, "prod")
+    assert [one["sync"]["revision"] for one in stage.operations] == [done.commit]
+    assert stage.operations[0]["sync"]["syncOptions"] == ["ApplyOutOfSyncOnly=true"]
+
+
+def test_again_changes_nothing(stage: Stage, built: image.Built) -> None:
+    """The same step again: no commit, and still proven."""
+    first, again = deploy(stage), deploy(stage)
+    assert (first.new, again.new) == (True, False)
+    assert stage.world.commits()[0] == "dev: manual-app 15"
+    assert len(stage.world.commits()) == 2
+
+
+def test_a_lost_refresh_is_repeated(stage: Stage, built: image.Built) -> None:
+    """A refresh that Argo CD loses during a reconcile is asked again."""
+    stage.lose_refreshes = 2
+    assert deploy(stage).new
+
+
+def test_nothing_deployed_before(stage: Stage, built: image.Built) -> None:
+    """Nothing is in stage yet: prod refuses and says what comes first."""
+    error = refused(stage, Refused, r"values-stage\.yaml names no digest yet", lambda: promote(stage, "prod"))
+    assert error.hint == "first: delivery promote stage"
+    error = refused(stage, Refused, r"values-dev\.yaml names no digest yet", lambda: promote(stage, "stage"))
+    assert error.hint == "first: delivery deploy"
+
+
+def test_stage_cannot_be_skipped(stage: Stage, built: image.Built, shelf: Shelf) -> None:
+    """A digest that is in dev and not in stage does not enter prod."""
+    deploy(stage)
+    promote(stage, "stage")
+    stage.world.commit(stage.world.checkout, "README.md", "", "start")
+    stage.world.git(stage.world.checkout, "pull", "--quiet", "--rebase", "origin", "main")
+    stage.world.commit(stage.world.checkout, "manual-app/app.py", "2\n", "two")
+    newer = put(stage, shelf, "16")
+    deploy(stage)
+    stage.revision = built.revision  # type: ignore[attr-defined]
+    refused(
+        stage,
+        Refused,
+        "stage asks for .*prod takes only what stage runs",
+        lambda: promote(stage, "prod", digest=newer.digest),
+    )
+    assert promote(stage, "prod").digest == built.digest
+
+
+def test_first_environment_is_not_promoted_to(stage: Stage, built: image.Built) -> None:
+    """dev gets its digests from the build, not from a promotion."""
+    refused(stage, BadInput, "from the build", lambda: promote(stage, "dev"))
+
+
+@pytest.mark.parametrize("digest", ["latest", "sha256:short", f"sha256:{'A' * 64}", f"{REPOSITORY}@x"])
+def test_malformed_digest(stage: Stage, digest: str) -> None:
+    """A malformed digest is bad input, for deploy and promote alike."""
+    refused(stage, BadInput, "is not a digest", lambda: deploy(stage, digest))
+    refused(stage, BadInput, "is not a digest", lambda: promote(stage, "stage", digest=digest))
+
+
+def test_digest_that_is_not_in_the_registry(stage: Stage) -> None:
+    """A digest that the registry does not have is not deployed."""
+    refused(stage, BadInput, "not in the registry", lambda: deploy(stage, f"sha256:{'0' * 64}"))
+
+
+def test_digest_that_left_the_registry(stage: Stage, built: image.Built, shelf: Shelf) -> None:
+    """A digest that was deleted from the registry is not promoted."""
+    deploy(stage)
+    shelf.ask("DELETE", f"manifests/{built.digest}")
+    refused(stage, BadInput, "not in the registry", lambda: promote(stage, "stage"))
+
+
+def test_commit_that_is_not_built(stage: Stage) -> None:
+    """deploy of a commit without an image says to build it."""
+    error = refused(stage, BadInput, "is not built yet", lambda: deploy(stage))
+    assert error.hint == "build it: delivery build"
+
+
+def test_image_of_somebody_elses_commit(stage: Stage, shelf: Shelf) -> None:
+    """An image whose commit is not on main is not deployed."""
+    digest = shelf.push("15", "f" * 40, "15")
+    refused(stage, BadInput, "which is not in main", lambda: deploy(stage, digest))
+
+
+def test_a_moved_tag(stage: Stage, built: image.Built, shelf: Shelf) -> None:
+    """The build's tag points to another digest now: promotion refuses, and verify says MISMATCH."""
+    deploy(stage)
+    shelf.push("15", built.revision, "15", layer=b"rebuilt elsewhere")
+    refused(stage, Refused, "tag 15 points to", lambda: promote(stage, "stage"))
+    found = proofs(stage)["dev"]
+    assert found.verdict is Verdict.MISMATCH
+    assert any("tag 15 points to" in reason for reason in found.mismatches)
+
+
+def test_source_that_runs_something_else(stage: Stage, built: image.Built) -> None:
+    """A pod in stage was changed behind Git's back: prod refuses with the pod's name."""
+    deploy(stage)
+    promote(stage, "stage")
+    stage.pods["stage"][0]["status"]["containerStatuses"][0]["imageID"] = f"{REPOSITORY}@sha256:{'0' * 64}"
+    refused(stage, Refused, "stage: pod manual-app-0-15", lambda: promote(stage, "prod"))
+
+
+def test_source_that_is_not_ready(stage: Stage, built: image.Built) -> None:
+    """One pod in stage is not Ready: what it runs is not proven, and prod stays as it is."""
+    deploy(stage)
+    promote(stage, "stage")
+    stage.pods["stage"][0]["status"]["conditions"] = []
+    error = refused(stage, NotReached, "1 of 2 replicas are Ready", lambda: promote(stage, "prod"))
+    assert error.exit_code == 3
+
+
+def test_rollout_that_does_not_come(stage: Stage, built: image.Built) -> None:
+    """Pods that never get Ready: within its limit it says so, and what it last saw."""
+    stage.starts_ready = False
+    with pytest.raises(NotReached, match="not within 1 s; last seen: 0 of 1 replicas"):
+        deploy(stage)
+
+
+def test_sync_that_fails(stage: Stage, built: image.Built) -> None:
+    """A sync that fails ends the wait at once, with Argo CD's own reason."""
+    stage.sync_fails = "one or more synchronization tasks failed: job migrate failed"
+    with pytest.raises(NotReached, match="job migrate failed"):
+        deploy(stage)
+
+
+def test_release_tag(stage: Stage, built: image.Built) -> None:
+    """A release tag that is missing or points elsewhere is refused; one of the built commit is taken."""
+    world = stage.world
+    deploy(stage)
+    promote(stage, "stage")
+    refused(stage, BadInput, "has no tag v1.0", lambda: promote(stage, "prod", tag="v1.0"))
+    world.git(world.checkout, "pull", "--quiet", "--rebase", "origin", "main")
+    other = world.clone("other")
+    world.commit(other, "manual-app/app.py", "2\n", "two")
+    world.git(other, "tag", "--annotate", "--message", "one", "v1.0")
+    world.git(other, "push", "--quiet", "origin", "v1.0")
+    refused(stage, BadInput, "tag v1.0 is source commit", lambda: promote(stage, "prod", tag="v1.0"))
+    world.git(world.checkout, "tag", "--annotate", "--message", "one", "v1.1")
+    world.git(world.checkout, "push", "--quiet", "origin", "v1.1")
+    assert promote(stage, "prod", tag="v1.1").digest == built.digest
+
+
+def test_values_malformed_in_git(stage: Stage, built: image.Built) -> None:
+    """A values file that somebody broke stops the promotion before anything is written."""
+    deploy(stage)
+    world = stage.world
+    world.git(world.checkout, "pull", "--quiet", "--rebase", "origin", "main")
+    world.commit(world.checkout, "manual-app-helm/values-stage.yaml", "image: [\n", "oops")
+    world.git(world.checkout, "push", "--quiet", "origin", "main")
+    refused(stage, BadInput, r"values-stage\.yaml:.*not YAML", lambda: promote(stage, "stage"))
+
+
+def test_chart_that_does_not_pin(stage: Stage, built: image.Built) -> None:
+    """A chart that names the image by its tag is refused before anything is written."""
+    world = stage.world
+    template = "manual-app-helm/templates/app.yaml"
+    by_tag = world.file(template).replace("@{{ .Values.image.digest }}", ":{{ .Values.image.tag }}")
+    world.commit(world.checkout, template, by_tag, "by tag")
+    world.git(world.checkout, "push", "--quiet", "origin", "main")
+    refused(stage, BadInput, "the chart renders .*:15 for dev", lambda: deploy(stage))
+
+
+def test_main_moves_and_prod_does_not(stage: Stage, built: image.Built) -> None:
+    """The chart changes on main after the release: prod stays proven at what it was told."""
+    deploy(stage)
+    promote(stage, "stage")
+    promote(stage, "prod")
+    world = stage.world
+    world.git(world.checkout, "pull", "--quiet", "--rebase", "origin", "main")
+    name = "manual-app-helm/values.yaml"
+    world.commit(world.checkout, name, world.file(name) + "# more\n", "chart")
+    world.git(world.checkout, "push", "--quiet", "origin", "main")
+    found = proofs(stage)
+    assert found["prod"].verdict is Verdict.PROVEN, found["prod"].reasons
+    assert any("until it is told" in note for note in found["prod"].notes)
+    assert found["stage"].verdict is Verdict.UNKNOWN
+    assert "Git asks for something newer" in found["stage"].reasons[0]
+
+
+def test_values_changed_by_hand(stage: Stage, built: image.Built, shelf: Shelf) -> None:
+    """Another digest in values-prod.yaml that nobody synced: MISMATCH, for prod still runs the old one."""
+    deploy(stage)
+    promote(stage, "stage")
+    promote(stage, "prod")
+    world = stage.world
+    other = shelf.push("16", built.revision, "16", layer=b"x")
+    name = "manual-app-helm/values-prod.yaml"
+    world.git(world.checkout, "pull", "--quiet", "--rebase", "origin", "main")
+    changes = {("image", "tag"): "16", ("image", "digest"): other}
+    world.commit(world.checkout, name, values.replace(world.file(name), changes, name), "by hand")
+    world.git(world.checkout, "push", "--quiet", "origin", "main")
+    assert proofs(stage)["prod"].verdict is Verdict.MISMATCH
+
+
+def test_a_cluster_that_cannot_be_read(stage: Stage, built: image.Built) -> None:
+    """The API server does not answer, or Git, or the registry: UNKNOWN with the reason, never PROVEN."""
+    deploy(stage)
+    world = stage.world
+    write_private(world.cluster.kubeconfig, kubeconfig(world.cluster.context, "http://127.0.0.1:1"))
+    found = proofs(stage)["dev"]
+    assert found.verdict is Verdict.UNKNOWN
+    assert any("does not answer" in reason for reason in found.unknowns)
+    world.server.rename(world.server.with_name("gone"))
+    assert proofs(stage)["dev"].verdict is Verdict.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("context", "server", "says"),
+    [
+        ("kind-somebody-else", "https://127.0.0.1:6443", "no usable context kind-manual-app"),
+        ("kind-manual-app", "https://prod.example.com:6443", "not this machine: not touching it"),
+        (None, "", "not up"),
+    ],
+)
+def test_wrong_cluster(world: World, context: str | None, server: str, says: str) -> None:
+    """A kubeconfig that leads to another cluster is never used, whatever the user's current context is."""
+    if context:
+        write_private(world.cluster.kubeconfig, kubeconfig(context, server))
+    with pytest.raises(ClusterMissing, match=says) as refused:
+        Kubernetes(world.cluster)
+    assert isinstance(refused.value, PlatformError)
+    assert refused.value.hint
+
+
+def test_kubeconfig_that_is_garbage(world: World) -> None:
+    """A kubeconfig that cannot be read is named, with the way to make it again."""
+    write_private(world.cluster.kubeconfig, "half: [")
+    with pytest.raises(ClusterMissing, match="no usable context"):
+        Kubernetes(world.cluster)
+
+
+def test_history_and_status(stage: Stage, built: image.Built, capsys: pytest.CaptureFixture[str]) -> None:
+    """status says what each environment could take next, and why not."""
+    deploy(stage)
+    found = list(proofs(stage).values())
+    document = report.status_document(stage.world.pipeline, stage.world.cluster, found)
+    [following] = document["next"]
+    assert (following["environment"], following["allowed"], following["new"]) == ("stage", True, True)
+    report.print_status(stage.world.pipeline, found)
+    printed = capsys.readouterr().out
+    assert "stage can take build 15: delivery promote stage" in printed
+    assert "PROVEN" in printed
+    subprocess.run(["git", "-C", str(stage.world.server), "fsck"], check=True, capture_output=True)
