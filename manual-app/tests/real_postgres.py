@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -44,7 +45,8 @@ class Postgres:
         # PostgreSQL will not run as root; whoever runs it then may not be able to look into the venv.
         self._user: dict[str, Any] = {}
         if os.geteuid() == 0:
-            self._user = {"user": "nobody", "group": "nogroup", "extra_groups": []}
+            nobody = pwd.getpwnam("nobody")
+            self._user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
             if not self._runs():
                 self._install = Path(shutil.copytree(self._install, self.home / "install"))
         with socket.socket() as probe:
@@ -53,8 +55,9 @@ class Postgres:
         data, secret = self.home / "data", self.home / "password"
         data.mkdir(mode=0o700)
         secret.write_text(PASSWORD)
+        secret.chmod(0o644)
         if self._user:
-            shutil.chown(data, **{key: self._user[key] for key in ("user", "group")})
+            os.chown(data, nobody.pw_uid, nobody.pw_gid)
         self._run(
             "initdb", "-D", str(data), "-U", _ADMIN, "--pwfile", str(secret), "--auth=scram-sha-256",
             "--encoding=UTF8", "--locale=C", "--no-sync",

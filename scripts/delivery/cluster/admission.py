@@ -31,6 +31,8 @@ NAMESPACE = "cosign-system"
 READY_LIMIT = 120
 _POLICIES_LIMIT = 30
 _UNSET = "set-by-up"
+# Registry clients speak plain HTTP with names under .localhost alone; the gateway has this name as well.
+_PLAIN_HTTP = ("registry.local:", "registry.localhost:")
 
 
 def install(
@@ -93,7 +95,9 @@ def evidence(folder: Path, repository: str, platform: list[str], key: str) -> li
     manifests = _load(folder / "evidence.yaml")
     app, pinned = (manifest["spec"] for manifest in manifests)
     app["images"] = [{"glob": f"{repository}@sha256:*"}]
-    app["authorities"][0]["key"]["data"] = key
+    (stage,) = app["authorities"]
+    stage["key"]["data"] = key
+    stage["source"] = [{"oci": repository.replace(*_PLAIN_HTTP, 1)}]
     pinned["images"] = [{"glob": reference} for reference in sorted(platform)]
     return _filled(manifests)
 

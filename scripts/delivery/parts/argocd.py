@@ -1,5 +1,6 @@
 """Argo CD through its Application objects: what it has seen, and telling it to look or to sync a commit."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -153,6 +154,11 @@ def failure(application: Application, enough: Callable[[str], bool]) -> str:
     return ""
 
 
+def _commit(revision: Any) -> str:
+    # While it cannot compare, Argo CD gives the branch it was told to follow in the commit's place.
+    return revision if isinstance(revision, str) and re.fullmatch(r"[0-9a-f]{40}", revision) else ""
+
+
 def parse(application: dict[str, Any]) -> Application:
     """An Application object as plain facts; what it does not say is empty."""
     metadata, status = application["metadata"], application.get("status") or {}
@@ -162,7 +168,7 @@ def parse(application: dict[str, Any]) -> Application:
     history = status.get("history") or []
     return Application(
         name=metadata["name"],
-        revision=sync.get("revision") or "",
+        revision=_commit(sync.get("revision")),
         sync=sync.get("status") or "Unknown",
         health=(status.get("health") or {}).get("status") or "Unknown",
         told=(history[-1].get("revision") or "") if history else "",
