@@ -16,7 +16,7 @@ CLUSTER = "manual-app-e2e"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """--reuse-cluster; --keep-cluster comes from pytest-kind."""
-    parser.addoption("--reuse-cluster", action="store_true", help="use the e2e cluster that --keep-cluster left")
+    parser.addoption("--reuse-cluster", metavar="NAME", help="use this running cluster, and leave it running")
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,15 @@ def platform(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     path = tmp_path_factory.mktemp("checkout") / "manual-app"
     subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", ROOT, path], check=True)
     state = Path(os.environ.get("DELIVERY_STATE") or ROOT / ".delivery")
-    checkout = Checkout(path, state, CLUSTER)
-    if not request.config.getoption("reuse_cluster"):
+    reused = request.config.getoption("reuse_cluster")
+    checkout = Checkout(path, reused or CLUSTER)
+    os.environ |= {"DELIVERY_STATE": str(state), "DELIVERY_CLUSTER": checkout.cluster_name}
+    if not reused:
         checkout.delivery("down", "--force")
-    checkout.delivery("up")
+        checkout.delivery("up")
     checkout.pull()
     yield checkout
-    if not request.config.getoption("keep_cluster") and not request.session.testsfailed:
+    if not (reused or request.config.getoption("keep_cluster") or request.session.testsfailed):
         checkout.delivery("down")
 
 
@@ -70,4 +72,3 @@ def prod(platform: Checkout, stage: Build) -> Build:
     """Prod runs what stage was proven to run."""
     platform.delivery("promote", "prod")
     return stage
-

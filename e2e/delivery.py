@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-
 from delivery import pipeline as pipelines
 from delivery.cluster import tools
 from delivery.parts import git
@@ -51,9 +50,7 @@ class Checkout:
     """A user's clone of the repository, from which the verbs are called."""
 
     path: Path
-    state: Path
     cluster_name: str
-    environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def pipeline(self) -> Pipeline:
@@ -63,15 +60,14 @@ class Checkout:
     @property
     def cluster(self) -> Cluster:
         """The cluster of the tests."""
-        found = self.pipeline.cluster(self.cluster_name)
-        return found.model_copy(update={"root": self.state.parent})
+        return self.pipeline.cluster(self.cluster_name)
 
     def delivery(self, *arguments: str, expect: int = 0, **environment: str) -> Ran:
         """Run a verb as a user would; fail unless it exits with `expect`."""
         done = subprocess.run(
             [Path(sys.executable).with_name("delivery"), *arguments],
             cwd=self.path,
-            env={**os.environ, **self._environment(), **environment},
+            env={**os.environ, **environment},
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
@@ -85,9 +81,6 @@ class Checkout:
             assert ran.error, f"a failed verb says what is wrong: {ran.err}"
             assert ran.hint, f"a failed verb says what to do: {ran.err}"
         return ran
-
-    def _environment(self) -> dict[str, str]:
-        return {"DELIVERY_STATE": str(self.state), "DELIVERY_CLUSTER": self.cluster_name, **self.environment}
 
     def git(self, *arguments: str) -> str:
         """git in the checkout, as the user."""
@@ -125,17 +118,32 @@ class Checkout:
         assert found is not None
         return found.decode()
 
-    def kubectl(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def kubectl(
+        self, *arguments: str, check: bool = True, input: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """kubectl against the cluster of the tests."""
-        command = [
-            str(tools.path("kubectl")),
-            f"--kubeconfig={self.cluster.kubeconfig}",
-            f"--context={self.cluster.context}",
-            *arguments,
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120)
+        done = subprocess.run(
+            [*self._kubectl(), *arguments],
+            capture_output=True,
+            text=True,
+            input=input,
+            stdin=None if input is not None else subprocess.DEVNULL,
+            timeout=120,
+        )
         assert not check or done.returncode == 0, f"{' '.join(arguments)}: {done.stderr}"
         return done
+
+    def _kubectl(self) -> list[str]:
+        cluster = self.cluster
+        return [
+            str(tools.path("kubectl")),
+            f"--kubeconfig={cluster.kubeconfig}",
+            f"--context={cluster.context}",
+        ]
+
+    def apply(self, manifest: dict[str, Any]) -> None:
+        """kubectl apply of one object, by hand and past Git."""
+        self.kubectl("apply", "-f", "-", input=json.dumps(manifest))
 
     def get(self, *arguments: str) -> Any:
         """kubectl get … -o json."""

@@ -1,8 +1,8 @@
 """Build once, carry the same digest through dev, stage and prod."""
 
 import httpx
-
 from delivery.parts import git, values
+
 from e2e.conftest import Build
 from e2e.delivery import Checkout, probing
 
@@ -16,7 +16,9 @@ def test_a_second_build_of_the_same_commit_is_the_first(platform: Checkout, imag
 def test_dev_deploys_by_itself_after_the_push(platform: Checkout, dev: Build) -> None:
     """I push, CI writes the image into values-dev.yaml, and Argo CD deploys it: nobody syncs."""
     assert platform.digests("dev") == {dev.digest}
-    operation = platform.get("application", "manual-app-dev", "-n", "argocd")["status"]["operationState"]["operation"]
+    operation = platform.get("application", "manual-app-dev", "-n", "argocd")["status"]["operationState"][
+        "operation"
+    ]
     assert operation["initiatedBy"] == {"automated": True}
 
 
@@ -42,7 +44,7 @@ def test_the_whole_is_proven(platform: Checkout, prod: Build) -> None:
     """`delivery verify` reads it back from the pods: PROVEN everywhere, exit 0."""
     document = platform.delivery("verify", "--format", "json").json
     assert document["verdict"] == "PROVEN"
-    assert [one["name"] for one in document["environments"]] == ["dev", "stage", "prod"]
+    assert [one["environment"] for one in document["environments"]] == ["dev", "stage", "prod"]
 
 
 def test_git_shows_one_commit_for_each_step(platform: Checkout, prod: Build) -> None:

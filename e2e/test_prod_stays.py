@@ -35,7 +35,9 @@ def test_prod_does_not_move_when_main_moves(platform: Checkout, prod: Build, nex
     consistently(unmoved, seconds=10)
 
 
-def test_prod_does_not_take_what_stage_does_not_run(platform: Checkout, prod: Build, next_build: Build) -> None:
+def test_prod_does_not_take_what_stage_does_not_run(
+    platform: Checkout, prod: Build, next_build: Build
+) -> None:
     """I cannot skip stage: a digest that is only in dev is refused for prod, and Git stays as it is."""
     before = platform.main()
     platform.delivery("promote", "prod", "--digest", next_build.digest, expect=1)

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
-
 from delivery.cluster import kind
 from delivery.parts import docker
+
 from e2e.conftest import Build
 from e2e.delivery import Checkout
 

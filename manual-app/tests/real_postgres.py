@@ -29,6 +29,15 @@ def _binaries() -> Path:
     return Path(spec.submodule_search_locations[0]) / "pginstall"
 
 
+def _copy(install: Path, to: Path) -> Path:
+    package = install.parent
+    shutil.copytree(install, to / package.name / install.name)
+    libraries = package.with_name(f"{package.name}.libs")  # where the binaries look for them
+    if libraries.exists():
+        shutil.copytree(libraries, to / libraries.name)
+    return to / package.name / install.name
+
+
 @dataclass
 class Postgres:
     """One server with password authentication on 127.0.0.1."""
@@ -48,7 +57,7 @@ class Postgres:
             nobody = pwd.getpwnam("nobody")
             self._user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
             if not self._runs():
-                self._install = Path(shutil.copytree(self._install, self.home / "install"))
+                self._install = _copy(self._install, self.home / "install")
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -60,7 +69,7 @@ class Postgres:
             os.chown(data, nobody.pw_uid, nobody.pw_gid)
         self._run(
             "initdb", "-D", str(data), "-U", _ADMIN, "--pwfile", str(secret), "--auth=scram-sha-256",
-            "--encoding=UTF8", "--locale=C", "--no-sync",
+            "--set=scram_iterations=1", "--encoding=UTF8", "--locale=C", "--no-sync",
         )  # fmt: skip
         self.start()
         self.execute(f"CREATE ROLE manual_app LOGIN PASSWORD '{PASSWORD}'")

@@ -25,6 +25,9 @@ class RatesServer(ThreadingHTTPServer):
         """Where it listens."""
         return f"http://127.0.0.1:{self.server_port}"
 
+    def handle_error(self, *_: object) -> None:
+        """Say nothing about clients that hang up: here they are meant to."""
+
     def behave(
         self, status: int = 200, body: bytes | None = None, seconds: float = 0, drip: float = 0
     ) -> None:

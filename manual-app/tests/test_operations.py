@@ -134,10 +134,10 @@ def test_request_id_is_kept_or_made(service: httpx.Client) -> None:
 
 def test_metrics_have_their_names(service: httpx.Client, rates: RatesServer) -> None:
     """Prometheus finds requests by route, durations, orders, rates by outcome, errors and the build."""
-    service.post("/orders", json=order(currency="USD"))
+    stored = service.post("/orders", json=order(currency="USD")).json()
     rates.behave(seconds=5)
     service.post("/orders", json=order(currency="USD"))
-    service.get("/orders/1")
+    service.get(f"/orders/{stored['id']}")
     service.get("/no/such/page")
     service.request("BREW", "/orders")
     response = service.get("/metrics")

@@ -1,6 +1,7 @@
 """The page at /: the build, its neighbours, the latest orders, and nothing from elsewhere."""
 
 import re
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -60,11 +61,11 @@ def test_page_says_that_rates_are_away(service: httpx.Client, rates: RatesServer
 
 
 @pytest.mark.parametrize("broken", ["away", "empty"])
-def test_page_says_that_the_database_is_away(postgres: Postgres, rates: RatesServer, broken: str) -> None:
+def test_page_says_that_the_database_is_away(
+    postgres: Postgres, migrated: DatabaseSettings, rates: RatesServer, broken: str
+) -> None:
     """When the database is away or not migrated the page says so; it is not an error page."""
-    database = postgres.database()
-    if broken == "away":
-        database = DatabaseSettings("127.0.0.1", 9, database.name, database.user, database.password_file)
+    database = postgres.database() if broken == "empty" else replace(migrated, port=9)
     with serving(settings(database, rates.url)) as client:
         page = client.get("/")
     assert page.status_code == 200

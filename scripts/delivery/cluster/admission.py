@@ -1,7 +1,7 @@
 """Admission: what stage and prod refuse by themselves, whoever asks and by whatever way.
 
-The manifests are in cluster/admission/; here they get what only `delivery up` knows: the app's repository, the
-digests of the platform's images in this cluster, and the public key of stage's signer.
+The manifests are in cluster/admission/; here they get what only `delivery up` knows: the app's
+repository, the digests of the platform's images in this cluster, the public key of stage's signer.
 """
 
 import io
@@ -38,7 +38,7 @@ _PLAIN_HTTP = ("registry.local:", "registry.localhost:")
 def install(
     kind: KindCluster, catalog: Catalog, cluster: Cluster, digests: Mapping[str, str], stage_public_key: Path
 ) -> None:
-    """Apply the policies and policy-controller; fail closed from here on, `wait` returns when prod opens again."""
+    """Apply the policies and policy-controller: closed from here on, `wait` returns when prod is open."""
     _key(stage_public_key)  # before anything is applied
     source, folder = catalog.module.source(MODULE) / "config", catalog.folder / "admission"
     with tempfile.TemporaryDirectory() as temporary:
@@ -57,7 +57,7 @@ def install(
 def wait(
     kind: KindCluster, catalog: Catalog, cluster: Cluster, digests: Mapping[str, str], stage_public_key: Path
 ) -> None:
-    """Return when policy-controller decides by this cluster's policies; PlatformError when it does not in time."""
+    """Return when policy-controller decides by this cluster's policies; NotReached, PlatformError if not."""
     installing.kubectl(
         kind,
         *("-n", NAMESPACE, "rollout", "status", "deployment/webhook", f"--timeout={READY_LIMIT}s"),
@@ -81,7 +81,7 @@ def wait(
 
 
 def pinned_images(folder: Path, repository: str, platform: list[str]) -> list[Manifest]:
-    """The API server's own policies: `repository` by any digest, and of the platform exactly these references."""
+    """The API server's own policies: `repository` by any digest, of the platform these references."""
     manifests = _load(folder / "pinned-images.yaml")
     values = {"repository": json.dumps(repository), "platform": json.dumps(sorted(platform))}
     for variable in manifests[0]["spec"]["variables"]:
@@ -91,7 +91,7 @@ def pinned_images(folder: Path, repository: str, platform: list[str]) -> list[Ma
 
 
 def evidence(folder: Path, repository: str, platform: list[str], key: str) -> list[Manifest]:
-    """policy-controller's policies: `repository` with evidence signed by `key`; the platform's references as they are."""
+    """policy-controller's policies: `repository` with evidence signed by `key`, the platform as it is."""
     manifests = _load(folder / "evidence.yaml")
     app, pinned = (manifest["spec"] for manifest in manifests)
     app["images"] = [{"glob": f"{repository}@sha256:*"}]
@@ -134,7 +134,8 @@ def _load(file: Path) -> list[Manifest]:
 def _filled(manifests: list[Manifest]) -> list[Manifest]:
     if _UNSET in json.dumps(manifests):
         raise PlatformError(
-            f"a manifest of cluster/admission still says {_UNSET}", "restore it: git checkout cluster/admission"
+            f"a manifest of cluster/admission still says {_UNSET}",
+            "restore it: git checkout cluster/admission",
         )
     return manifests
 

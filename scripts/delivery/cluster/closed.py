@@ -39,8 +39,12 @@ class Closed:
 
     @property
     def platform_images(self) -> dict[str, str]:
-        """The images that stand beside the app in its namespaces."""
-        return {"postgresql": self._postgresql.tag, "python": self._python.tag}
+        """The images that the cluster asks for by digest: those beside the app, and policy-controller."""
+        return {
+            "postgresql": self._postgresql.tag,
+            "python": self._python.tag,
+            "policy-controller": self._program("policy-controller").tag,
+        }
 
     @property
     def registry(self) -> str:
@@ -73,9 +77,8 @@ class Closed:
                     recipe.prepare()
             programs.result()
         control_plane = self._control_plane()
-        self._build(
-            [self._node_base, self._argocd, *control_plane.values(), self._program("registry")], "images"
-        )
+        programs_alone = [self._program(name) for name in ("registry", "policy-controller")]
+        self._build([self._node_base, self._argocd, *control_plane.values(), *programs_alone], "images")
         upstream = ArgocdImages.read(self._catalog.argocd_manifest())
         preloaded = {name: recipe.tag for name, recipe in control_plane.items()}
         self.node.make({**preloaded, upstream.argocd: self._argocd.tag, upstream.redis: self._redis.tag})

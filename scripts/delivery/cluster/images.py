@@ -54,5 +54,5 @@ def python_images() -> tuple[str, str]:
 
 
 def platform_images() -> dict[str, str]:
-    """Local names of the images that stand beside the app: `postgresql` and `python`."""
+    """Local names of the images that the cluster asks for by digest, such as `postgresql`."""
     return source().platform_images

@@ -22,8 +22,8 @@ class Online:
 
     @property
     def platform_images(self) -> dict[str, str]:
-        """The images that stand beside the app in its namespaces."""
-        return {name: self._versions[name] for name in ("postgresql", "python")}
+        """The images that the cluster asks for by digest: those beside the app, and policy-controller."""
+        return {name: self._versions[name] for name in ("postgresql", "python", "policy-controller")}
 
     @property
     def registry(self) -> str:

@@ -23,18 +23,17 @@ def publish(pipeline: Pipeline, cluster: Cluster) -> None:
 
 def record_platform(pipeline: Pipeline, cluster: Cluster, digests: Mapping[str, str]) -> None:
     """Commit the digests of the images that stand beside the app, where they differ from main's."""
+    digests = {image: digests[image] for image in _CHART_VALUES}
     name = f"{pipeline.chart.path}/values.yaml"
     with git.clone(cluster.git_url, pipeline.git.branch, cluster.git_credentials) as clone:
         file = clone.path / name
         before = file.read_text(encoding="utf-8")
-        after = values.replace(
-            before, {_CHART_VALUES[image]: digest for image, digest in digests.items()}, name
-        )
+        after = values.replace(before, {path: digests[image] for image, path in _CHART_VALUES.items()}, name)
         if after == before:
             return
         file.write_text(after, encoding="utf-8")
         lines = [f"platform: the images of cluster {cluster.name}", ""]
-        lines += [f"Digest-{image}: {digest}" for image, digest in sorted(digests.items())]
+        lines += [f"Digest-{image}: {digests[image]}" for image in _CHART_VALUES]
         author = ("-c", "user.name=delivery", "-c", "user.email=delivery@localhost")
         clone.run(*author, "commit", "--quiet", "--all", "--message", "\n".join(lines))
         clone.push(cluster.git_url, clone.commit("HEAD"), pipeline.git.branch)

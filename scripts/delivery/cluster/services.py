@@ -65,7 +65,7 @@ def start(cluster: Cluster, registry_image: str, gateway_image: str, folder: Pat
             "ports": {"5001/tcp": ("127.0.0.1", cluster.registry), "3000/tcp": ("127.0.0.1", cluster.git)},
             "volumes": {f"{cluster.name}-git": {"bind": "/srv/git", "mode": "rw"}},
         })  # fmt: skip
-        _connect(client, gateway, cluster.name, ["registry.local", "git.local"])
+        _connect(client, gateway, cluster.name, ["registry.local", "registry.localhost", "git.local"])
         _connect(client, gateway, _backend(cluster), [])
         passwords = {"registry": login.registry, "git": login.git}
         _put(gateway, "/etc/nginx", {f"{name}.htpasswd": _htpasswd(user) for name, user in passwords.items()})

@@ -1,0 +1,299 @@
+"""The second lock: whoever goes around the gate, with kubectl or with Git, the cluster itself refuses."""
+
+# Needs of conftest.py: `platform` (a Checkout with kubectl, get, pods, digests, url, git, edit, commit, pull,
+# delivery) and `prod` (the Build that stage and prod run, with its evidence).
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+from delivery.parts.admission import refusal
+
+from e2e.conftest import Build
+from e2e.delivery import Checkout, consistently, probing
+
+RESTRICTED = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "runAsNonRoot": True,
+    "runAsUser": 65532,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+KINDS = {
+    "Pod": "v1",
+    "PodTemplate": "v1",
+    "ReplicationController": "v1",
+    "DaemonSet": "apps/v1",
+    "Deployment": "apps/v1",
+    "ReplicaSet": "apps/v1",
+    "StatefulSet": "apps/v1",
+    "CronJob": "batch/v1",
+    "Job": "batch/v1",
+}
+GUARDED = ("stage", "prod")
+
+
+def manifest(kind: str, image: str, good: str = "", field: str = "containers") -> dict[str, Any]:
+    """An object of that kind whose pod has `image` in `field`, and else the image `good`."""
+    container = {"name": "bypass", "image": image, "securityContext": RESTRICTED}
+    pod: dict[str, Any] = {"automountServiceAccountToken": False, field: [container]}
+    if field != "containers":
+        pod["containers"] = [{**container, "name": "main", "image": good}]
+    if kind in ("Job", "CronJob"):
+        pod["restartPolicy"] = "Never"
+    template = {"metadata": {"labels": {"bypass": "yes"}}, "spec": pod}
+    body: dict[str, Any]
+    match kind:
+        case "Pod":
+            body = {"spec": pod}
+        case "PodTemplate":
+            body = {"template": template}
+        case "Job":
+            body = {"spec": {"template": template}}
+        case "CronJob":
+            body = {"spec": {"schedule": "0 0 1 1 *", "jobTemplate": {"spec": {"template": template}}}}
+        case "ReplicationController":
+            body = {"spec": {"replicas": 1, "selector": {"bypass": "yes"}, "template": template}}
+        case _:
+            body = {"spec": {"selector": {"matchLabels": {"bypass": "yes"}}, "template": template}}
+            body["spec"] |= {"serviceName": "bypass"} if kind == "StatefulSet" else {}
+    return {"apiVersion": KINDS[kind], "kind": kind, "metadata": {"name": "bypass"}, **body}
+
+
+def refused(done: CompletedProcess[str]) -> str:
+    """Why admission refused what kubectl asked; fails when something else, or nothing, stopped it."""
+    assert done.returncode != 0, f"it was let in: {done.stdout}"
+    found = refusal(done.stderr)
+    assert found, f"not admission's refusal: {done.stderr}"
+    return found[0]
+
+
+def create(
+    platform: Checkout, environment: str, wanted: dict[str, Any], *options: str
+) -> CompletedProcess[str]:
+    """kubectl create of a manifest, as it is."""
+    file = platform.path.parent / "bypass.json"
+    file.write_text(json.dumps(wanted), encoding="utf-8")
+    return platform.kubectl(
+        "-n", namespace(platform, environment), "create", "-f", str(file), *options, check=False
+    )
+
+
+def namespace(platform: Checkout, environment: str) -> str:
+    """The namespace of an environment."""
+    return platform.pipeline.environment(environment).namespace
+
+
+@pytest.fixture(scope="module")
+def untested(platform: Checkout, prod: Build) -> str:
+    """A digest that is in the registry, and that no environment ever tested; as pods would name it."""
+    before = platform.git("rev-parse", "HEAD")
+    (platform.path / "manual-app" / "UNTESTED").write_text("nobody tested this\n", encoding="utf-8")
+    platform.commit("manual-app: not tested")
+    built = platform.delivery("build", "--format", "json").json
+    platform.git("reset", "--quiet", "--hard", before)
+    assert built["digest"] != prod.digest
+    return f"{platform.pipeline.image.repository}@{built['digest']}"
+
+
+@pytest.fixture
+def image(platform: Checkout, prod: Build) -> str:
+    """What prod runs, as pods name it."""
+    return f"{platform.pipeline.image.repository}@{prod.digest}"
+
+
+@pytest.fixture(autouse=True)
+def prod_is_as_it_was(platform: Checkout, prod: Build) -> Iterator[None]:
+    """After every attempt prod runs the proven digest in the same pods, and nothing beside them."""
+    before = {pod["metadata"]["uid"] for pod in platform.pods("prod")}
+    yield
+    assert {pod["metadata"]["uid"] for pod in platform.pods("prod")} == before
+    assert platform.digests("prod") == {prod.digest}
+
+
+@pytest.mark.parametrize("environment", GUARDED)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_refused_by_tag(platform: Checkout, prod: Build, environment: str, kind: str) -> None:
+    """I cannot bring an image by its tag, in whatever kind of object I wrap it."""
+    tagged = f"{platform.pipeline.image.repository}:{prod.number}"
+    why = refused(create(platform, environment, manifest(kind, tagged)))
+    assert f'image "{tagged}" is refused in {namespace(platform, environment)}' in why
+
+
+@pytest.mark.parametrize("environment", GUARDED)
+def test_foreign_and_disguised_images_are_refused(
+    platform: Checkout, prod: Build, image: str, environment: str
+) -> None:
+    """Another repository, a look-alike, a tag before the digest, another digest of the platform: refused."""
+    repository, digest = image.split("@")
+    platform_image = platform.get("statefulset", "postgresql", "-n", namespace(platform, "prod"))["spec"][
+        "template"
+    ]["spec"]["containers"][0]["image"]
+    for bad in (
+        "nginx",
+        f"nginx@{digest}",
+        f"{repository}-evil@{digest}",
+        f"{repository}/evil@{digest}",
+        f"{repository}:{prod.number}@{digest}",
+        f"{platform_image.split('@')[0]}@{digest}",
+    ):
+        assert f'image "{bad}"' in refused(create(platform, environment, manifest("Pod", bad)))
+
+
+@pytest.mark.parametrize("environment", GUARDED)
+def test_other_containers_and_volumes_are_read_too(platform: Checkout, image: str, environment: str) -> None:
+    """Neither an init container nor a volume made of an image brings what was not tested."""
+    wanted = manifest("Pod", "busybox", good=image, field="initContainers")
+    assert 'image "busybox"' in refused(create(platform, environment, wanted))
+    wanted = manifest("Pod", image)
+    wanted["spec"]["volumes"] = [{"name": "tools", "image": {"reference": image}}]
+    assert "volume of type image" in refused(create(platform, environment, wanted))
+
+
+@pytest.mark.parametrize("environment", GUARDED)
+def test_kubectl_debug_run_and_set_image_are_refused(platform: Checkout, environment: str) -> None:
+    """kubectl debug, run and set image do nothing with an image that is not pinned."""
+    own = ("-n", namespace(platform, environment))
+    pod = platform.pods(environment)[0]["metadata"]["name"]
+    overrides = json.dumps(manifest("Pod", "busybox"))
+    for attempt in (
+        ("debug", pod, "--image=busybox", "--profile=restricted", "--", "true"),
+        ("debug", pod, "--image=busybox", "--profile=restricted", "--copy-to=bypass", "--", "true"),
+        ("run", "bypass", "--image=busybox", f"--overrides={overrides}"),
+        ("set", "image", "deployment/manual-app", "manual-app=busybox"),
+        ("set", "image", f"pod/{pod}", "manual-app=busybox"),
+    ):
+        assert 'image "busybox" is refused' in refused(platform.kubectl(*own, *attempt, check=False))
+
+
+def test_prod_refuses_a_digest_without_evidence(platform: Checkout, untested: str) -> None:
+    """A pinned digest of our own repository that stage never tested: refused in prod by every way in."""
+    own = ("-n", namespace(platform, "prod"))
+    pod = platform.pods("prod")[0]["metadata"]["name"]
+    overrides = json.dumps(manifest("Pod", untested))
+    digest = untested.split("@")[1]
+    for attempt in (
+        ("debug", pod, f"--image={untested}", "--profile=restricted", "--", "true"),
+        ("run", "bypass", f"--image={untested}", f"--overrides={overrides}"),
+        ("set", "image", "deployment/manual-app", f"manual-app={untested}"),
+        ("set", "image", f"pod/{pod}", f"manual-app={untested}"),
+    ):
+        why = refused(platform.kubectl(*own, *attempt, check=False))
+        assert why == f"the cluster refused {digest}: there is no evidence about it"
+    for kind in ("CronJob", "DaemonSet", "Deployment", "Job", "Pod", "ReplicaSet", "StatefulSet"):
+        assert digest in refused(create(platform, "prod", manifest(kind, untested)))
+
+
+def test_pods_of_other_kinds_are_asked_when_they_start(platform: Checkout, untested: str) -> None:
+    """A kind that policy-controller does not know still gets no pod: the pods themselves are asked."""
+    own = ("-n", namespace(platform, "prod"))
+    assert create(platform, "prod", manifest("ReplicationController", untested)).returncode == 0
+    try:
+        consistently(lambda: _no_pods(platform, *own), seconds=3)
+        status = platform.get("replicationcontroller", "bypass", *own)["status"]
+        assert "there is no evidence" in (refusal(status["conditions"][0]["message"]) or ("",))[0]
+    finally:
+        platform.kubectl(*own, "delete", "replicationcontroller", "bypass")
+
+
+def _no_pods(platform: Checkout, *own: str) -> None:
+    assert not platform.get("pods", *own, "-l", "bypass=yes")["items"]
+
+
+def test_what_was_tested_is_let_in(platform: Checkout, image: str) -> None:
+    """The lock is no wall: the digest that has its evidence would start again."""
+    assert create(platform, "prod", manifest("Pod", image), "--dry-run=server").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "manual-app/admission-",
+        "manual-app/admission=no",
+        "policy.sigstore.dev/include=false",
+        "policy.sigstore.dev/include-",
+        "webhooks.knative.dev/exclude=yes",
+        "pod-security.kubernetes.io/enforce=privileged",
+    ],
+)
+def test_the_lock_cannot_be_taken_off_by_a_label(platform: Checkout, change: str) -> None:
+    """prod keeps the labels that the policies go by, whoever may edit namespaces."""
+    done = platform.kubectl(
+        "label", "namespace", namespace(platform, "prod"), change, "--overwrite", check=False
+    )
+    assert "must stay as it is" in refused(done)
+
+
+@contextmanager
+def without_policy_controller(platform: Checkout) -> Iterator[None]:
+    """policy-controller is gone while the block runs."""
+    own = ("-n", "cosign-system")
+    platform.kubectl(*own, "scale", "deployment/webhook", "--replicas=0")
+    try:
+        platform.kubectl(*own, "wait", "--for=delete", "pod", "-l", "role=webhook", "--timeout=60s")
+        yield
+    finally:
+        platform.kubectl(*own, "scale", "deployment/webhook", "--replicas=1")
+        platform.kubectl(*own, "rollout", "status", "deployment/webhook", "--timeout=90s")
+
+
+def test_while_policy_controller_is_down_prod_starts_nothing_and_serves_on(
+    platform: Checkout, image: str
+) -> None:
+    """Without the judge nothing new is let in, not even what was tested; what runs answers every request."""
+    own = ("-n", namespace(platform, "prod"))
+    pod = platform.pods("prod")[0]["metadata"]["name"]
+    with probing(platform.url("prod")) as probe, without_policy_controller(platform):
+        assert "starts nothing new" in refused(create(platform, "prod", manifest("Pod", image)))
+        platform.kubectl(*own, "label", "pod", pod, "seen=yes")  # what runs may still be looked after
+        platform.kubectl(*own, "label", "pod", pod, "seen-")
+        assert create(platform, "stage", manifest("Pod", image), "--dry-run=server").returncode == 0
+    assert probe.answered
+    assert not probe.failed
+
+
+def test_a_commit_by_hand_is_refused_where_argo_cd_shows_it(
+    platform: Checkout, prod: Build, untested: str
+) -> None:
+    """I push values-prod.yaml with an untested digest and sync it: Argo CD says who refused, and why."""
+    url, file = platform.cluster.git_url, platform.pipeline.environment("prod").values
+    helper = ("-c", f"credential.helper=store --file={platform.cluster.git_credentials}")
+    digest = untested.split("@")[1]
+    platform.pull()
+    platform.edit(file, prod.digest, digest)
+    commit = platform.commit("prod: by hand")
+    platform.git(*helper, "push", "--quiet", url, "HEAD:main")
+    try:
+        assert refusal(_sync(platform, commit)) == (
+            f"the cluster refused {digest}: there is no evidence about it",
+            "test it where it comes from, then promote it: delivery test stage",
+        )
+    finally:
+        platform.edit(file, digest, prod.digest)
+        again = platform.commit("prod: as it was proven")
+        platform.git(*helper, "push", "--quiet", url, "HEAD:main")
+        _sync(platform, again)
+
+
+def _sync(platform: Checkout, commit: str) -> str:
+    """Sync prod to a commit as a person with kubectl would; what Argo CD says in the end."""
+    name = platform.pipeline.environment("prod").application
+    operation = {"operation": {"sync": {"revision": commit}}}
+    platform.kubectl(
+        *("-n", "argocd", "patch", "application", name, "--type=merge", "-p", json.dumps(operation))
+    )
+    end, state = time.monotonic() + 90, {}
+    while time.monotonic() < end:
+        state = platform.get("application", name, "-n", "argocd")["status"].get("operationState", {})
+        if state.get("operation", {}).get("sync", {}).get("revision") == commit and state["phase"] in (
+            "Failed",
+            "Error",
+            "Succeeded",
+        ):
+            return str(state.get("message", ""))
+        time.sleep(0.5)
+    raise AssertionError(f"the sync of {commit[:12]} did not end within 90 s; last seen: {state}")

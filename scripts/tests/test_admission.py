@@ -1,0 +1,248 @@
+"""What admission promises, as far as it can be known without a cluster."""
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from delivery.cluster import admission, golang, paths
+from delivery.cluster.catalog import Catalog
+from delivery.errors import PlatformError
+from delivery.parts.admission import refusal
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "cluster" / "admission"
+REPOSITORY = "registry.local:5000/manual-app"
+PLATFORM = [f"registry.local:5000/platform/{name}@sha256:{name * 64}" for name in "ab"]
+KEY = "-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----\n"
+DIGEST = f"sha256:{'d' * 64}"
+
+# Every resource of Kubernetes that is a pod or has a pod template, and the way of kubectl debug.
+PODS = {
+    "": {"pods", "pods/ephemeralcontainers", "podtemplates", "replicationcontrollers"},
+    "apps": {"daemonsets", "deployments", "replicasets", "statefulsets"},
+    "batch": {"cronjobs", "jobs"},
+}
+
+
+def load(file: Path) -> list[dict[str, Any]]:
+    return list(YAML(typ="safe").load_all(file.read_text(encoding="utf-8")))
+
+
+def resources(rules: list[dict[str, Any]]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for rule in rules:
+        for group in rule["apiGroups"]:
+            found.setdefault(group, set()).update(rule["resources"])
+    return found
+
+
+@pytest.fixture
+def pinned() -> list[dict[str, Any]]:
+    return admission.pinned_images(FOLDER, REPOSITORY, PLATFORM)
+
+
+@pytest.fixture
+def evidence() -> list[dict[str, Any]]:
+    return admission.evidence(FOLDER, REPOSITORY, PLATFORM, KEY)
+
+
+def test_the_lists_are_exactly_those_of_this_cluster(pinned: list[dict[str, Any]]) -> None:
+    """The app's repository and the platform's images of this cluster pass: these, and nothing else."""
+    expressions = {v["name"]: v["expression"] for v in pinned[0]["spec"]["variables"]}
+    assert expressions["repository"] == f'"{REPOSITORY}"'
+    assert expressions["platform"] == '["' + '", "'.join(PLATFORM) + '"]'
+
+
+def test_no_kind_is_a_way_around(pinned: list[dict[str, Any]]) -> None:
+    """Pods and all that makes pods are asked, when made and when changed, in whatever version of the API."""
+    rules = pinned[0]["spec"]["matchConstraints"]["resourceRules"]
+    assert resources(rules) == PODS
+    assert all(set(rule["operations"]) == {"CREATE", "UPDATE"} for rule in rules)
+    assert all(rule["apiVersions"] == ["*"] for rule in rules)
+
+
+def test_every_list_of_containers_is_read(pinned: list[dict[str, Any]]) -> None:
+    """Nobody hides an image among init or ephemeral containers, or in a volume."""
+    spec = pinned[0]["spec"]
+    images = next(v["expression"] for v in spec["variables"] if v["name"] == "images")
+    assert all(f"?{field}" in images for field in ("containers", "initContainers", "ephemeralContainers"))
+    assert any("volume.image" in validation["expression"] for validation in spec["validations"])
+
+
+def test_absence_refuses(pinned: list[dict[str, Any]]) -> None:
+    """A policy that cannot decide, and a policy-controller that does not answer, refuse."""
+    policies = [m for m in pinned if m["kind"] == "ValidatingAdmissionPolicy"]
+    bindings = {m["spec"]["policyName"]: m["spec"] for m in pinned if m["kind"].endswith("Binding")}
+    assert all(policy["spec"]["failurePolicy"] == "Fail" for policy in policies)
+    assert set(bindings) == {policy["metadata"]["name"] for policy in policies}
+    assert all(binding["validationActions"] == ["Deny"] for binding in bindings.values())
+    (webhook,) = load(FOLDER / "policy-controller" / "validating-webhook.yaml")[0]["webhooks"]
+    assert webhook["failurePolicy"] == "Fail"
+    wanted = {group: names - {"podtemplates", "replicationcontrollers"} for group, names in PODS.items()}
+    assert resources(webhook["rules"]) == wanted, "the rules hold before the controller has written its own"
+    assert load(FOLDER / "policy-controller" / "config.yaml")[0]["data"] == {"no-match-policy": "deny"}
+
+
+def test_a_tag_is_never_turned_into_a_digest() -> None:
+    """A tag is refused; nothing replaces it by a digest before the policies look."""
+    (webhook,) = load(FOLDER / "policy-controller" / "mutating-webhook.yaml")[0]["webhooks"]
+    assert [condition["expression"] for condition in webhook["matchConditions"]] == ["false"]
+
+
+def test_stage_and_prod_are_guarded(pinned: list[dict[str, Any]]) -> None:
+    """stage and prod have the labels that the policies go by, dev has none, and nobody can take them off."""
+    labels = {
+        m["metadata"]["name"]: m["metadata"].get("labels", {}) for m in load(ROOT / "cluster/namespaces.yaml")
+    }
+    selector = pinned[1]["spec"]["matchResources"]["namespaceSelector"]["matchLabels"]
+    assert selector == {"manual-app/admission": "pinned"}
+    guarded = [name for name, own in labels.items() if selector.items() <= own.items()]
+    assert guarded == ["stage", "prod"]
+    assert [name for name, own in labels.items() if own.get("policy.sigstore.dev/include") == "true"] == [
+        "prod"
+    ]
+    (changed,) = (v["expression"] for v in pinned[2]["spec"]["variables"])
+    # The last one is not ours: policy-controller leaves out namespaces that have it.
+    for label in (*selector, "policy.sigstore.dev/include", "webhooks.knative.dev/exclude"):
+        assert f"'{label}'" in changed
+    assert "namespaces/status" in pinned[2]["spec"]["matchConstraints"]["resourceRules"][0]["resources"]
+
+
+def test_prod_believes_stages_key_alone(evidence: list[dict[str, Any]]) -> None:
+    """The app needs a test-result signed by stage's key; the platform passes by exact reference."""
+    app, platform = (policy["spec"] for policy in evidence)
+    assert app["images"] == [{"glob": f"{REPOSITORY}@sha256:*"}]
+    (authority,) = app["authorities"]
+    assert authority["key"] == {"hashAlgorithm": "sha256", "data": KEY}
+    (attestation,) = authority["attestations"]
+    assert attestation["predicateType"] == "https://in-toto.io/attestation/test-result/v0.1"
+    assert '["PASSED", "stage"]' in attestation["policy"]["data"]
+    assert platform["images"] == [{"glob": reference} for reference in PLATFORM]
+    assert [policy["spec"]["mode"] for policy in evidence] == ["enforce", "enforce"]
+
+
+def test_a_statement_that_lacks_a_field_is_not_believed(evidence: list[dict[str, Any]]) -> None:
+    """Evidence that does not say its result is refused: CUE would take the missing field for a good one."""
+    policy = evidence[0]["spec"]["authorities"][0]["attestations"][0]["policy"]
+    assert policy["type"] == "rego"
+    assert policy["data"].count("object.get(input") == 2
+
+
+@pytest.mark.parametrize("content", [None, b"", b"-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\n", b"\xff"])
+def test_without_stages_public_key_nothing_is_installed(tmp_path: Path, content: bytes | None) -> None:
+    """A key file that is missing, empty or no public key is an error; a private key stays where it is."""
+    file = tmp_path / "stage.pub"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(PlatformError, match=r"stage\.pub") as caught:
+        admission._key(file)
+    assert caught.value.hint == "make the keys again: delivery up"
+
+
+def test_what_was_not_filled_in_is_not_applied(tmp_path: Path) -> None:
+    """A manifest that still says set-by-up is an error, never a policy that refuses or admits by accident."""
+    copied = tmp_path / "admission"
+    shutil.copytree(FOLDER, copied)
+    file = copied / "pinned-images.yaml"
+    file.write_text(file.read_text().replace("name: platform\n", "name: others\n"))
+    with pytest.raises(PlatformError, match="set-by-up"):
+        admission.pinned_images(copied, REPOSITORY, PLATFORM)
+
+
+def test_the_controller_is_restricted_and_pinned() -> None:
+    """policy-controller runs by digest, as a numbered user, in a namespace that allows nothing more."""
+    image = f"registry.local:5000/platform/policy-controller@{DIGEST}"
+    pod = admission.controller(FOLDER, image)["spec"]["template"]["spec"]
+    assert pod["containers"][0]["image"] == image
+    assert pod["securityContext"]["runAsUser"] == 65532
+    assert "--disable-tuf" in pod["containers"][0]["args"]
+    (namespace,) = load(FOLDER / "policy-controller" / "namespace.yaml")
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_upstreams_manifests_take_our_differences(tmp_path: Path) -> None:
+    """The pinned version's own manifests, with our differences: every webhook fails closed."""
+    catalog = Catalog(ROOT)
+    upstream = paths.cache(
+        "go", "mod", f"{admission.MODULE}@{catalog.module.version(admission.MODULE)}", "config"
+    )
+    kubectl = catalog.module.bin / "kubectl"
+    if not (upstream.is_dir() and kubectl.exists()):
+        pytest.skip("kubectl and policy-controller's source come with the first `delivery up`")
+    work = tmp_path / "policy-controller"
+    shutil.copytree(FOLDER / "policy-controller", work)
+    (work / "upstream").mkdir()
+    for file in upstream.glob("*.yaml"):
+        (work / "upstream" / file.name).write_bytes(file.read_bytes())
+    built = subprocess.run(
+        [kubectl, "kustomize", work], check=True, capture_output=True, text=True, timeout=60
+    )
+    manifests = list(YAML(typ="safe").load_all(built.stdout))
+    webhooks = [hook for manifest in manifests for hook in manifest.get("webhooks", ())]
+    assert {hook["name"] for hook in webhooks} == {
+        "policy.sigstore.dev",
+        "validating.clusterimagepolicy.sigstore.dev",
+        "defaulting.clusterimagepolicy.sigstore.dev",
+    }
+    assert all(hook["failurePolicy"] == "Fail" for hook in webhooks)
+    (deployment,) = (m for m in manifests if m["kind"] == "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "set-by-up", "the image is ours to name"
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert golang.PACKAGES["policy-controller"].startswith(admission.MODULE)
+
+
+HEAD = (
+    'admission webhook "policy.sigstore.dev" denied the request: validation failed: '
+    "failed policy: tested-in-stage: "
+)
+IMAGE = f"spec.template.spec.containers[0].image\n{REPOSITORY}@{DIGEST} "
+KEYED = f"{HEAD}{IMAGE}attestation key validation failed for authority stage for {REPOSITORY}@{DIGEST}: "
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (f"{KEYED}no matching attestations: ", "there is no evidence about it"),
+        (
+            f"{KEYED}no matching attestations:\naccepted signatures do not match threshold, Found: 0",
+            "stage's key did not sign its evidence",
+        ),
+        (
+            f"{KEYED}no matching attestations:\nno matching subject digest found",
+            "the evidence that hangs on it is about another digest",
+        ),
+        (
+            f"{HEAD}{IMAGE}failed evaluating rego policy for type test-result: policy is not compliant for "
+            "query 'isCompliant = data.sigstore.isCompliant' with errors: "
+            "the evidence says FAILED in stage, not PASSED in stage",
+            "its evidence says FAILED in stage, not PASSED in stage",
+        ),
+        (f"{KEYED}the registry is away", f"the cluster refused {DIGEST}: the registry is away"),
+        (
+            "pods is forbidden: ValidatingAdmissionPolicy 'pinned-images' with binding 'pinned-images' "
+            'denied request: image "nginx:1.27" is refused in prod: only this and that may run here',
+            'image "nginx:1.27" is refused in prod: only this and that may run here',
+        ),
+        (
+            'Internal error occurred: failed calling webhook "policy.sigstore.dev": failed to call webhook',
+            "policy-controller does not answer",
+        ),
+    ],
+)
+def test_a_refusal_is_one_line_and_a_hint(message: str, said: str) -> None:
+    """Whatever kubectl or Argo CD reports of a refusal, I read which image, why, and what to do."""
+    found = refusal(f"one or more objects failed to apply, reason: {message}")
+    assert found
+    line, hint = found
+    assert said in line
+    assert "\n" not in line
+    assert hint
+
+
+def test_other_errors_are_left_alone() -> None:
+    """An error that is not admission's keeps its own words."""
+    assert refusal('deployments.apps "manual-app" not found') is None
