@@ -1,19 +1,16 @@
 """Build once, push, keep the digest that the push reported. A second build of a commit is the first one."""
 
-import fcntl
 import os
 import re
 import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from delivery.cluster.progress import phase
 from delivery.errors import BadInput, Refused
+from delivery.lock import alone
 from delivery.parts import credentials, git
 from delivery.parts.registry import Registry
 from delivery.pipeline import Cluster, Pipeline
-from delivery.wait import Pending, Reached, until
 
 REVISION = "org.opencontainers.image.revision"
 
@@ -39,7 +36,7 @@ def build(pipeline: Pipeline, cluster: Cluster, number: int | None = None) -> Bu
     revision = source(pipeline, repository)
     number = number if number is not None else _number_from_environment()
     with (
-        _alone(pipeline, cluster),
+        alone(cluster.state / "build.lock", "the other build on this machine", pipeline.waits.build),
         Registry(cluster.registry_host, credentials.load(cluster).registry) as registry,
     ):
         found = find(pipeline, registry, revision)
@@ -180,21 +177,3 @@ def _number_from_environment() -> int | None:
     if not re.fullmatch(r"[1-9][0-9]{0,8}", text):
         raise BadInput(f"BUILD_NUMBER={text} is not a build number", "a whole number from 1, or unset it")
     return int(text)
-
-
-@contextmanager
-def _alone(pipeline: Pipeline, cluster: Cluster) -> Iterator[None]:
-    cluster.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with open(cluster.state / "build.lock", "w") as lock:
-
-        def take() -> Reached[None] | Pending:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return Pending("it is still building")
-            return Reached(None)
-
-        until(
-            "the other build on this machine finishes", take, pipeline.waits.build, "stop it, or wait longer"
-        )
-        yield

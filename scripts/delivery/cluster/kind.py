@@ -10,7 +10,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from delivery.cluster import tools
+from delivery.cluster import preload, tools
 from delivery.cluster.preload import Node
 from delivery.cluster.shell import last_line, run
 from delivery.errors import PlatformError
@@ -21,6 +21,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # pykube warns about itself when it is imported
     from pytest_kind import KindCluster
 
+_CREATING = "creating"
+_READY_LIMIT = "--timeout=120s"
 _HINT = "make it again: delivery down, then delivery up"
 
 
@@ -44,9 +46,13 @@ def handle(cluster: Cluster, node: Node | None = None) -> KindCluster:
 def create(cluster: Cluster, pipeline: Pipeline, node: Node, root: Path) -> KindCluster:
     """Create the cluster, or take the one that is there if it is this checkout's and it works."""
     kind = handle(cluster, node)
-    if exists(cluster) and not _usable(cluster, kind):
-        delete(cluster)  # left half made by a run that was killed
-    (cluster.state / "owner").write_text(_node_id(cluster) if exists(cluster) else "creating")
+    if exists(cluster):
+        if _finished(cluster):
+            _start(cluster, kind)
+        else:
+            delete(cluster)  # left half made by a run that was killed
+    if not exists(cluster):
+        (cluster.state / "owner").write_text(_CREATING)
     config = cluster.state / "kind.yaml"
     config.write_text(_configuration(cluster, pipeline, root))
     try:
@@ -69,7 +75,7 @@ def exists(cluster: Cluster) -> bool:
 def check_owner(cluster: Cluster) -> None:
     """PlatformError when a cluster of that name exists that was not made with this state folder."""
     owner = cluster.state / "owner"
-    if exists(cluster) and not (owner.exists() and owner.read_text() in ("creating", _node_id(cluster))):
+    if exists(cluster) and not (owner.exists() and owner.read_text() in (_CREATING, _node_id(cluster))):
         raise PlatformError(
             f"a kind cluster {cluster.name} exists that another checkout made",
             "use that checkout, or remove the cluster with its data: delivery down --force",
@@ -83,6 +89,17 @@ def delete(cluster: Cluster) -> None:
         (cluster.state / name).unlink(missing_ok=True)
 
 
+def digests(cluster: Cluster, node: Node) -> dict[str, str]:
+    """The platform's images that the cluster's node has: those of its own image, which `node` may have left behind."""
+    client = docker.client()
+    try:
+        found = client.containers.list(all=True, filters={"name": f"^/{node_name(cluster)}$"})
+        image = found[0].image.id if found else node.name
+    finally:
+        client.close()
+    return preload.digests(image)
+
+
 def publish_context(cluster: Cluster) -> None:
     """Put the context into the user's own kubeconfig, as kind does."""
     run([tools.path("kind"), "export", "kubeconfig", f"--name={cluster.name}"], hint=_HINT)
@@ -93,25 +110,28 @@ def node_name(cluster: Cluster) -> str:
     return f"{cluster.name}-control-plane"
 
 
-def _usable(cluster: Cluster, kind: KindCluster) -> bool:
-    if not cluster.kubeconfig.exists():
-        return False
+def _finished(cluster: Cluster) -> bool:
+    return cluster.kubeconfig.exists() and (cluster.state / "owner").read_text() != _CREATING
+
+
+def _start(cluster: Cluster, kind: KindCluster) -> None:
+    """Start the node again if it was stopped. A cluster with data is never replaced, however it is."""
     client = docker.client()
     try:
         node = client.containers.get(node_name(cluster))
-        if node.image.id != client.images.get(kind.image).id:
-            return False
-        if node.status != "running":
+        if node.status == "paused":
+            node.unpause()
+        elif node.status != "running":
             node.start()
     finally:
         client.close()
     try:
-        kind.kubectl(
-            "wait", "--for=condition=Ready", "node", "--all", "--timeout=60s", stderr=subprocess.STDOUT
-        )
-    except subprocess.CalledProcessError:
-        return False
-    return True
+        kind.kubectl("wait", "--for=condition=Ready", "node", "--all", _READY_LIMIT, stderr=subprocess.STDOUT)
+    except subprocess.CalledProcessError as error:
+        raise PlatformError(
+            f"cluster {cluster.name} is there, but its node is not ready: {last_line(error.output)}",
+            "see docker logs of the node; or begin anew, without its data: delivery down, then delivery up",
+        ) from None
 
 
 def _node_id(cluster: Cluster) -> str:

@@ -38,14 +38,6 @@ class Node:
         inputs = json.dumps([self.base, dict(self.platform), self.stamp], sort_keys=True)
         return f"{PREFIX}/node:{hashlib.sha256(inputs.encode()).hexdigest()[:16]}"
 
-    def digests(self) -> dict[str, str]:
-        """Name of a platform image -> the digest under which the node has it."""
-        client = docker.client()
-        try:
-            return json.loads(client.images.get(self.name).labels[_LABEL])  # type: ignore[no-any-return]
-        finally:
-            client.close()
-
     def make(self, images: Mapping[str, str]) -> None:
         """Make it, unless it is there: `images` are preloaded as name in the cluster -> local name."""
         if image_exists(self.name):
@@ -74,6 +66,15 @@ class Node:
             finally:
                 box.remove(force=True, v=True)
                 client.close()
+
+
+def digests(node_image: str) -> dict[str, str]:
+    """Name of a platform image -> the digest under which nodes made of this image have it."""
+    client = docker.client()
+    try:
+        return json.loads(client.images.get(node_image).labels[_LABEL])  # type: ignore[no-any-return]
+    finally:
+        client.close()
 
 
 def unpack(container: str, names: tuple[str, ...]) -> None:

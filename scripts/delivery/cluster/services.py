@@ -34,15 +34,8 @@ def network(cluster: Cluster) -> None:
         for name, internal in ((cluster.name, False), (_backend(cluster), True)):
             if not client.networks.list(names=[f"^{name}$"]):
                 client.networks.create(
-                    name,
-                    driver="bridge",
-                    internal=internal,
-                    labels={_LABEL: cluster.name},
-                    check_duplicate=True,
+                    name, driver="bridge", internal=internal, labels={_LABEL: cluster.name}
                 )
-            # Docker takes two networks of one name when two ask at once; a name must mean one.
-            for extra in client.networks.list(names=[f"^{name}$"])[1:]:
-                extra.remove()
     finally:
         client.close()
 

@@ -9,12 +9,16 @@ from pathlib import Path
 from delivery import pipeline as pipelines
 from delivery.cluster import host, images, install, paths, preload, seed, services
 from delivery.cluster import kind as kinds
+from delivery.cluster.closed import Closed
+from delivery.cluster.online import Online
 from delivery.cluster.progress import phase
 from delivery.cluster.recipes import image_exists
 from delivery.errors import DeliveryError, PlatformError
-from delivery.pipeline import Cluster
+from delivery.lock import alone
+from delivery.pipeline import Cluster, Pipeline
 
 _GIB = 1 << 30
+_ANOTHER_LIMIT = 1800.0  # seconds: the other one may be building the platform's images
 # What must be free: to start a cluster, and to build the platform's images on a closed network.
 SPACE_TO_START = 6 * _GIB
 SPACE_TO_BUILD = 25 * _GIB
@@ -30,18 +34,22 @@ def up(cluster: Cluster, meanwhile: Callable[[], None] = lambda: None) -> None:
     was made until then is found and used by the next call, or removed by `down`.
     """
     pipeline = pipelines.load(cluster.root)
-    host.ensure_docker()
-    kinds.check_owner(cluster)
-    _check_space(_made())
-    images.ensure()
-    _check_ports(cluster)
-    source = images.source()
-    node = source.node
-    with ThreadPoolExecutor(1) as pool:
+    with alone(cluster.state / "up.lock", f"another `delivery up` of {cluster.name}", _ANOTHER_LIMIT):
+        host.ensure_docker()
+        kinds.check_owner(cluster)
+        _check_space(_made())
+        images.ensure()
+        _check_ports(cluster)
+        _up(pipeline, cluster, images.source(), meanwhile)
+
+
+def _up(pipeline: Pipeline, cluster: Cluster, source: Online | Closed, meanwhile: Callable[[], None]) -> None:
+    digests = kinds.digests(cluster, source.node)
+    with ThreadPoolExecutor(4) as pool:
         services.network(cluster)
-        beside = pool.submit(_start_services, cluster, pipeline, source, node.digests())
+        beside = pool.submit(_start_services, pipeline, cluster, source, digests)
         with phase(f"Creating cluster {cluster.name}"):
-            kind = kinds.create(cluster, pipeline, node, pipeline.root)
+            kind = kinds.create(cluster, pipeline, source.node, pipeline.root)
             install.trust_registry(cluster)
         with phase("Installing Argo CD"):
             unpacked = pool.submit(preload.unpack, kinds.node_name(cluster), _FIRST)
@@ -59,7 +67,9 @@ def up(cluster: Cluster, meanwhile: Callable[[], None] = lambda: None) -> None:
             install.wait_for_argocd(kind)
 
 
-def _start_services(cluster: Cluster, pipeline: pipelines.Pipeline, source, digests: dict[str, str]) -> None:  # type: ignore[no-untyped-def]
+def _start_services(
+    pipeline: Pipeline, cluster: Cluster, source: Online | Closed, digests: dict[str, str]
+) -> None:
     with phase("Starting registry and Git server"):
         services.start(cluster, source.registry, source.gateway.tag, pipeline.root / "cluster")
         seed.publish(pipeline, cluster)

@@ -1,0 +1,63 @@
+"""What a failed CI run leaves behind: the words of the pods, of Argo CD, of kind and of Docker.
+
+python -m e2e.logs FOLDER
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from delivery import pipeline as pipelines
+from delivery.cluster import paths, tools
+
+from e2e.conftest import CLUSTER
+
+_APPLICATIONS = ("-n", "argocd", "get", "applications", "-o", "yaml")
+
+
+def main(folder: Path) -> None:
+    """Write what can be had; whatever cannot is said in its file and stops nothing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    cluster = pipelines.load().cluster(CLUSTER)
+    kubectl = [
+        str(tools.path("kubectl")),
+        f"--kubeconfig={cluster.kubeconfig}",
+        f"--context={cluster.context}",
+    ]
+    asked = {
+        "pods.txt": [*kubectl, "get", "pods", "-A", "-o", "wide"],
+        "events.txt": [*kubectl, "get", "events", "-A", "--sort-by=.lastTimestamp"],
+        "applications.yaml": [*kubectl, *_APPLICATIONS],
+        "containers.txt": ["docker", "ps", "--all"],
+        "gateway.txt": ["docker", "logs", "--tail=500", f"{cluster.name}-gateway"],
+        "registry.txt": ["docker", "logs", "--tail=500", f"{cluster.name}-registry"],
+    }
+    for name, command in asked.items():
+        (folder / name).write_text(_said(command), encoding="utf-8")
+    for namespace, pod in _pods(kubectl):
+        logs = [*kubectl, "-n", namespace, "logs", pod, "--all-containers", "--tail=500"]
+        (folder / f"{namespace}-{pod}.log").write_text(_said(logs), encoding="utf-8")
+    for file in (cluster.state / "kind.log", cluster.state / "build.log", paths.host("dockerd.log")):
+        if file.exists():
+            (folder / file.name).write_bytes(file.read_bytes()[-1_000_000:])
+    print(f"logs are in {folder}", file=sys.stderr)
+
+
+def _pods(kubectl: list[str]) -> Iterator[tuple[str, str]]:
+    rows = _said([*kubectl, "get", "pods", "-A", "--no-headers"]).splitlines()
+    for fields in (row.split() for row in rows):
+        if len(fields) > 1 and fields[0] in ("argocd", "cosign-system", "dev", "stage", "prod"):
+            yield fields[0], fields[1]
+
+
+def _said(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{' '.join(command)}: {error}\n"
+    return done.stdout + done.stderr
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,124 @@
+"""What is wrong is said in one line with a hint and an exit code, and nothing is written."""
+
+import base64
+import json
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from delivery.parts import credentials, docker
+
+from e2e.conftest import Build
+from e2e.delivery import Checkout
+
+NOWHERE = f"sha256:{'0' * 64}"
+
+
+@pytest.fixture(autouse=True)
+def nothing_written(platform: Checkout, prod: Build) -> Iterator[None]:
+    """Each test here leaves Git and prod as they were."""
+    before = (platform.main(), platform.digests("prod"))
+    yield
+    assert (platform.main(), platform.digests("prod")) == before
+
+
+@pytest.mark.parametrize(
+    "verb", [("promote", "qa"), ("promote", "dev"), ("verify", "qa"), ("promote",), ("fly",)]
+)
+def test_an_unknown_environment_or_verb(platform: Checkout, verb: tuple[str, ...]) -> None:
+    """I mistype: exit 2, and the hint lists what there is."""
+    platform.delivery(*verb, expect=2)
+
+
+def test_a_dirty_tree_is_not_built(platform: Checkout) -> None:
+    """Only what is committed is built."""
+    (platform.path / "left-over.txt").write_text("not committed")
+    try:
+        assert "dirty" in platform.delivery("build", expect=2).error
+    finally:
+        (platform.path / "left-over.txt").unlink()
+
+
+@pytest.mark.parametrize(
+    "digest", ["15", "sha256:short", "SHA256:" + "A" * 64, "registry.local:5000/manual-app:15"]
+)
+def test_a_malformed_digest(platform: Checkout, digest: str) -> None:
+    """A tag or half a digest is not an identity: exit 2."""
+    platform.delivery("deploy", "--digest", digest, expect=2)
+
+
+def test_a_digest_that_is_not_in_the_registry(platform: Checkout) -> None:
+    """A digest that nobody pushed cannot be asked for."""
+    platform.delivery("deploy", "--digest", NOWHERE, expect=2)
+
+
+def test_a_tag_that_is_missing(platform: Checkout) -> None:
+    """Prod by a Git tag that the server does not have: exit 2."""
+    assert "v9.9" in platform.delivery("promote", "prod", "--tag", "v9.9", expect=2).error
+
+
+def test_another_kube_context_is_never_touched(
+    platform: Checkout, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A kubeconfig that is not the one `up` made stops every verb: exit 4."""
+    state = tmp_path_factory.mktemp("foreign") / platform.cluster_name
+    state.mkdir()
+    mine = platform.cluster.kubeconfig.read_text().replace(platform.cluster.context, "production")
+    (state / "kubeconfig").write_text(mine)
+    ran = platform.delivery("promote", "stage", expect=4, DELIVERY_STATE=str(state.parent))
+    assert platform.cluster_name in ran.error
+
+
+@pytest.mark.parametrize("role", ["registry", "gateway"])
+def test_a_server_that_is_down(platform: Checkout, role: str) -> None:
+    """The registry or the Git server is away: exit 4, not a stack trace; it works again when it is back."""
+    client = docker.client()
+    container = client.containers.get(f"{platform.cluster_name}-{role}")
+    container.stop(timeout=1)
+    try:
+        platform.delivery("promote", "stage", expect=4)
+    finally:
+        container.start()
+        client.close()
+    platform.delivery("up")
+    platform.delivery("promote", "stage")
+
+
+def test_an_image_built_again_elsewhere_is_caught(platform: Checkout, image: Build) -> None:
+    """Somebody moves the build's tag to another image: tag and digest disagree, and that is refused."""
+    login = credentials.load(platform.cluster).registry
+    base = f"http://{platform.cluster.registry_host}/v2/manual-app"
+    kinds = "application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.manifest.v1+json"
+    with httpx.Client(auth=(login.username, login.password), trust_env=False, timeout=10) as client:
+        original = client.get(f"{base}/manifests/{image.digest}", headers={"Accept": kinds})
+        assert original.status_code == 200
+        kind = {"Content-Type": original.headers["Content-Type"]}
+        other = json.dumps(
+            original.json(), indent=7
+        ).encode()  # the same content in other bytes: another digest
+        assert client.put(f"{base}/manifests/{image.number}", content=other, headers=kind).status_code == 201
+        try:
+            ran = platform.delivery("deploy", "--digest", image.digest, expect=1)
+            assert f"tag {image.number}" in ran.error
+            assert platform.delivery("verify", expect=1).code == 1
+        finally:
+            put = client.put(f"{base}/manifests/{image.number}", content=original.content, headers=kind)
+            assert put.status_code == 201
+    platform.delivery("deploy", "--digest", image.digest)
+
+
+def test_no_password_leaves_the_state_folder(platform: Checkout, image: Build) -> None:
+    """No log and no output of the pipeline holds a password, and the files that do are mine alone."""
+    cluster = platform.cluster
+    login = credentials.load(cluster)
+    secrets = [login.registry.password, login.git.password]
+    encoded = [
+        base64.b64encode(f"{login.registry.username}:{secret}".encode()).decode() for secret in secrets
+    ]
+    ran = platform.delivery("-v", "status")
+    logs = [path.read_text(errors="replace") for path in cluster.state.glob("*.log")]
+    for secret in (*secrets, *encoded):
+        assert all(secret not in text for text in (ran.out, ran.err, *logs))
+    for name in ("credentials.json", "git-credentials", "kubeconfig"):
+        assert (cluster.state / name).stat().st_mode & 0o077 == 0
+    assert cluster.state.stat().st_mode & 0o077 == 0
