@@ -30,7 +30,7 @@ _THEN = ("platform/postgresql", "platform/python")
 def up(cluster: Cluster, meanwhile: Callable[[], None] = lambda: None) -> None:
     """Bring up Docker, the images, the registry, the Git server, kind, Argo CD and its Applications.
 
-    `meanwhile` runs while Argo CD starts, with the registry already there. Raises DeliveryError; what
+    `meanwhile` runs while the cluster starts, once the registry and the Git server answer. Raises DeliveryError; what
     was made until then is found and used by the next call, or removed by `down`.
     """
     pipeline = pipelines.load(cluster.root)
@@ -47,7 +47,7 @@ def _up(pipeline: Pipeline, cluster: Cluster, source: Online | Closed, meanwhile
     digests = kinds.digests(cluster, source.node)
     with ThreadPoolExecutor(4) as pool:
         services.network(cluster)
-        beside = pool.submit(_start_services, pipeline, cluster, source, digests)
+        beside = pool.submit(_start_services, pipeline, cluster, source, digests, meanwhile)
         with phase(f"Creating cluster {cluster.name}"):
             kind = kinds.create(cluster, pipeline, source.node, pipeline.root)
             install.trust_registry(cluster)
@@ -60,7 +60,6 @@ def _up(pipeline: Pipeline, cluster: Cluster, source: Online | Closed, meanwhile
         if cluster == pipeline.clusters[0]:
             kinds.publish_context(cluster)
         beside.result()
-        meanwhile()
         with phase("Waiting for Argo CD"):
             rest.result()
             install.applications(kind, pipeline.root)
@@ -68,12 +67,17 @@ def _up(pipeline: Pipeline, cluster: Cluster, source: Online | Closed, meanwhile
 
 
 def _start_services(
-    pipeline: Pipeline, cluster: Cluster, source: Online | Closed, digests: dict[str, str]
+    pipeline: Pipeline,
+    cluster: Cluster,
+    source: Online | Closed,
+    digests: dict[str, str],
+    then: Callable[[], None],
 ) -> None:
     with phase("Starting registry and Git server"):
         services.start(cluster, source.registry, source.gateway.tag, pipeline.root / "cluster")
         seed.publish(pipeline, cluster)
         seed.record_platform(pipeline, cluster, digests)
+    then()
 
 
 def down(cluster: Cluster, force: bool = False) -> None:
