@@ -123,7 +123,7 @@ class Checkout:
     ) -> subprocess.CompletedProcess[str]:
         """kubectl against the cluster of the tests."""
         done = subprocess.run(
-            [*self._kubectl(), *arguments],
+            [*self.kubectl_command(), *arguments],
             capture_output=True,
             text=True,
             input=input,

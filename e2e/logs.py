@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from delivery import pipeline as pipelines
-from delivery.cluster import paths, tools
+from delivery.cluster import paths
 
 from e2e.conftest import CLUSTER
+from e2e.delivery import Checkout
 
 _APPLICATIONS = ("-n", "argocd", "get", "applications", "-o", "yaml")
 

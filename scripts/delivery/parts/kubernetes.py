@@ -11,8 +11,9 @@ from kubernetes.client import ApiClient, Configuration, CoreV1Api, CustomObjects
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config import ConfigException, load_kube_config
 from kubernetes.watch import Watch
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 from urllib3.exceptions import HTTPError
+from urllib3.exceptions import TimeoutError as TimedOut
 from yaml import YAMLError
 
 from delivery.errors import PlatformError
@@ -166,7 +167,10 @@ class Kubernetes:
     @staticmethod
     def _attempts() -> Retrying:
         return Retrying(
-            retry=retry_if_exception_type(HTTPError),
+            # What did not answer in time once is not asked again: a verdict must not take minutes.
+            retry=retry_if_exception(
+                lambda error: isinstance(error, HTTPError) and not isinstance(error, TimedOut)
+            ),
             stop=stop_after_attempt(3),
             wait=wait_exponential(multiplier=0.1, max=1),
             reraise=True,

@@ -1,0 +1,133 @@
+"""How fast, as ratios measured in one run: `make bench`, on the cluster that `make demo` left running.
+
+Each round brings one new digest to dev the way users do (commit, push, Argo CD, pods Ready) and then the
+same digest to a copy of dev with `kubectl set image`, the floor that no delivery can beat. The two take
+turns, so that a slow moment of the machine meets both. Medians, because these machines are noisy.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from delivery import pipeline as pipelines
+from delivery.cluster import tools
+from e2e.delivery import APP, Checkout
+
+ROUNDS = 5
+NAMESPACE = "bench"
+
+
+def main(rounds: int = ROUNDS) -> None:
+    """Measure on the selected cluster, print the table, and leave dev at its newest digest."""
+    root = pipelines.root()
+    cluster = pipelines.load(root).cluster()
+    with tempfile.TemporaryDirectory(prefix="delivery-bench-") as folder:
+        path = Path(folder, "manual-app")
+        subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", root, path], check=True)
+        # The clone is another checkout: it works with this one's cluster and keys.
+        os.environ |= {"DELIVERY_STATE": str(cluster.state.parent), "DELIVERY_CLUSTER": cluster.name}
+        checkout = Checkout(path, cluster.name)
+        checkout.pull()
+        try:
+            measured = _measure(checkout, rounds)
+        finally:
+            checkout.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=false")
+    _report(measured)
+
+
+def _measure(checkout: Checkout, rounds: int) -> dict[str, list[float]]:
+    _copy_of_dev(checkout)
+    measured: dict[str, list[float]] = {"set image": [], "commit": [], "build": []}
+    for number in range(rounds):
+        checkout.pull()
+        (checkout.path / "manual-app" / "BENCH").write_text(f"{time.time()} {number}\n")
+        checkout.commit("manual-app: a change to measure with")
+        measured["build"].append(_timed(lambda: checkout.delivery("build")))
+        done = checkout.delivery("deploy", "--format", "json").json
+        measured["commit"].append(done["seconds"]["ready"])
+        measured["set image"].append(_timed(lambda: _set_image(checkout, done["digest"])))
+    measured["verify"] = [_timed(lambda: checkout.delivery("verify", "dev")) for _ in range(rounds)]
+    return measured
+
+
+def _copy_of_dev(checkout: Checkout) -> None:
+    """The chart as dev has it, in a namespace that Argo CD does not know."""
+    checkout.kubectl("create", "namespace", NAMESPACE, check=False)
+    secret = checkout.get("secret", "postgresql", "-n", "dev")
+    secret["metadata"] = {"name": "postgresql", "namespace": NAMESPACE}
+    checkout.apply(secret)
+    chart = str(checkout.path / "manual-app-helm")
+    rendered = subprocess.run(
+        [
+            *(str(tools.path("helm")), "template", "manual-app", chart, "--namespace", NAMESPACE),
+            *("--values", f"{chart}/values-dev.yaml", "--set", "service.nodePort=0"),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    checkout.kubectl("-n", NAMESPACE, "apply", "-f", "-", input=rendered)
+    checkout.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/manual-app", "--timeout=120s")
+
+
+def _set_image(checkout: Checkout, digest: str) -> None:
+    repository = checkout.pipeline.image.repository
+    image = f"manual-app={repository}@{digest}"
+    checkout.kubectl("-n", NAMESPACE, "set", "image", "deployment/manual-app", image)
+    # The same end as a deployment's: a pod of that digest is Ready. Watched, not polled.
+    watch = subprocess.Popen(
+        [
+            *checkout.kubectl_command(),
+            *("-n", NAMESPACE, "get", "pods", "-l", APP, "--watch", "-o", "json"),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    decoder, text = json.JSONDecoder(), ""
+    try:
+        assert watch.stdout
+        for line in watch.stdout:
+            text += line
+            if line != "}\n":
+                continue
+            pod, _ = decoder.raw_decode(text)
+            text = ""
+            statuses = pod["status"].get("containerStatuses", [])
+            if any(status["ready"] and status["imageID"].endswith(digest) for status in statuses):
+                return
+    finally:
+        watch.kill()
+        watch.wait()
+    raise AssertionError("the watch ended before a pod was Ready")
+
+
+def _timed(work: Callable[[], object]) -> float:
+    start = time.monotonic()
+    work()
+    return time.monotonic() - start
+
+
+def _report(measured: dict[str, list[float]]) -> None:
+    floor = measured["set image"]
+    rows = {
+        "kubectl set image -> Ready (the floor)": floor,
+        "commit pushed -> Ready in dev": measured["commit"],
+        "image built and pushed": measured["build"],
+        "delivery verify dev": measured["verify"],
+    }
+    print(f"{'':42} {'median':>7} {'min':>7} {'max':>7}")
+    for name, values in rows.items():
+        print(f"{name:42} {statistics.median(values):6.2f}s {min(values):6.2f}s {max(values):6.2f}s")
+    ratios = [commit / base for commit, base in zip(measured["commit"], floor, strict=True)]
+    print(f"commit / floor, round by round: median {statistics.median(ratios):.2f}", end="")
+    print(f" ({', '.join(f'{ratio:.2f}' for ratio in ratios)})")
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
