@@ -133,7 +133,8 @@ class Checkout:
         assert not check or done.returncode == 0, f"{' '.join(arguments)}: {done.stderr}"
         return done
 
-    def _kubectl(self) -> list[str]:
+    def kubectl_command(self) -> list[str]:
+        """kubectl for this cluster and no other."""
         cluster = self.cluster
         return [
             str(tools.path("kubectl")),
