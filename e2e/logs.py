@@ -21,11 +21,7 @@ def main(folder: Path) -> None:
     """Write what can be had; whatever cannot is said in its file and stops nothing."""
     folder.mkdir(parents=True, exist_ok=True)
     cluster = pipelines.load().cluster(CLUSTER)
-    kubectl = [
-        str(tools.path("kubectl")),
-        f"--kubeconfig={cluster.kubeconfig}",
-        f"--context={cluster.context}",
-    ]
+    kubectl = Checkout(pipelines.root(), CLUSTER).kubectl_command()
     asked = {
         "pods.txt": [*kubectl, "get", "pods", "-A", "-o", "wide"],
         "events.txt": [*kubectl, "get", "events", "-A", "--sort-by=.lastTimestamp"],

@@ -89,3 +89,10 @@ def test_orders_survive_the_next_version(platform: Checkout, prod: Build) -> Non
     assert probe.answered > 10
     found = httpx.get(f"{url}/orders/{made.json()['id']}", timeout=10, trust_env=False)
     assert found.json() == made.json()
+
+
+def test_the_ci_questions_are_answered(platform: Checkout) -> None:
+    """Before any environment: the code compiles, the image builds, the container runs, Helm works, HTTP answers."""
+    ran = platform.delivery("ci")
+    for answer in ("Compiles", "Image builds", "Container runs", "Service is reachable"):
+        assert f"✓ {answer}" in ran.err

@@ -26,6 +26,8 @@ def rootfs(suite: str) -> Path:
     if not shutil.which("debootstrap"):
         host.install("debootstrap")
     made.parent.mkdir(parents=True, exist_ok=True)
+    for left in made.parent.glob("tmp*"):
+        shutil.rmtree(left)  # of a run that was killed
     sources = package_sources(suite)
     with tempfile.TemporaryDirectory(dir=made.parent) as folder:
         root = Path(folder, "root")

@@ -104,6 +104,8 @@ class Module:
         missing = [name for name in names if not (self.bin / name).exists()]
         if missing:
             self.bin.mkdir(parents=True, exist_ok=True)
+            for left in self.bin.parent.glob("tmp*"):
+                shutil.rmtree(left)  # of a run that was killed
             title = f"Compiling {missing[0]}" if len(missing) == 1 else f"Compiling {len(missing)} programs"
             with phase(title) as progress, tempfile.TemporaryDirectory(dir=self.bin.parent) as folder:
                 for group in ([n for n in missing if n != _ALONE], [n for n in missing if n == _ALONE]):

@@ -19,6 +19,7 @@ from delivery.parts import docker
 
 # Where the platform's images are said to live, as the chart names them; they are in the node already.
 REPOSITORY = "registry.local:5000/platform"
+_BOX = "manual-app-preloading"
 _LABEL = "manual-app.platform-digests"
 _HINT = "run it again: what was made is kept"
 _CTR = ("ctr", "-n", "k8s.io")
@@ -44,8 +45,10 @@ class Node:
             return
         with phase("Preloading the node image") as progress:
             client = docker.client(seconds=900)
+            for left in client.containers.list(all=True, filters={"name": f"^/{_BOX}$"}):
+                left.remove(force=True, v=True)  # of a run that was killed
             box = client.containers.run(
-                self.base, entrypoint=["sleep"], command=["infinity"], privileged=True, detach=True
+                self.base, name=_BOX, entrypoint=["sleep"], command=["infinity"], privileged=True, detach=True
             )
             try:
                 box.exec_run(["containerd"], detach=True)

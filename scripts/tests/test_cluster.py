@@ -1,0 +1,156 @@
+"""The platform's parts that can be known without Docker."""
+
+import json
+import re
+import subprocess
+import sys
+import tarfile
+import threading
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from delivery.cluster import host, preload, recipes, runc_bounded, services
+from delivery.cluster.catalog import ArgocdImages, Catalog
+from delivery.cluster.closed import default_storage
+from delivery.errors import NotReached
+from delivery.lock import alone
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_both_kinds_of_machine_run_the_same_kubernetes() -> None:
+    """The node image that is pulled and the one that is built are the same version of Kubernetes."""
+    catalog = Catalog(ROOT)
+    pulled = catalog.versions["online"]["node"]
+    assert pulled.startswith(f"kindest/node:{catalog.module.version('k8s.io/kubernetes')}@sha256:")
+
+
+def test_no_package_registry_is_named() -> None:
+    """A fork behind its own mirrors finds no host name of a registry in what we commit."""
+    named = re.compile(r"proxy\.golang\.org|pypi\.org|files\.pythonhosted|deb\.debian\.org|registry\.npmjs")
+    files = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    hits = [
+        name
+        for name in filter(None, files.split("\0"))
+        if (ROOT / name).is_file() and name != "scripts/tests/test_cluster.py"
+        if named.search((ROOT / name).read_text(encoding="utf-8", errors="ignore"))
+    ]
+    assert hits == []
+
+
+def test_an_image_is_named_by_what_goes_into_it() -> None:
+    """The second run builds nothing, and a changed recipe is built: the name says what is inside."""
+    one = recipes.Recipe("x", "FROM a", {"A": "1"}, stamp="s")
+    assert one.tag == recipes.Recipe("x", "FROM a", {"A": "1"}, stamp="s").tag
+    others = [
+        recipes.Recipe("x", "FROM b", {"A": "1"}, stamp="s"),
+        recipes.Recipe("x", "FROM a", {"A": "2"}, stamp="s"),
+        recipes.Recipe("x", "FROM a", {"A": "1"}, stamp="t"),
+    ]
+    assert len({one.tag, *(other.tag for other in others)}) == 4
+
+
+def test_a_build_context_is_the_same_bytes_again(tmp_path: Path) -> None:
+    """Docker's layer cache holds: file dates and owners are not part of what is built."""
+    script = tmp_path / "run"
+    script.write_text("#!/bin/sh\n")
+    first = recipes.context("FROM scratch", {"run": script, "b": b"2"})
+    script.touch()
+    assert recipes.context("FROM scratch", {"b": b"2", "run": script}) == first
+    with tarfile.open(fileobj=BytesIO(first)) as archive:
+        modes = {entry.name: entry.mode for entry in archive}
+    assert modes == {"Dockerfile": 0o644, "b": 0o644, "run": 0o755}
+
+
+@pytest.mark.parametrize(
+    ("bounding_set", "lacks"),
+    [("000001ffffffffff", False), ("000001fffeffffff", True), ("0000000000000000", True)],
+)
+def test_a_withheld_capability_is_seen(bounding_set: str, lacks: bool) -> None:
+    """The bounded runtime is used only where the kernel withholds CAP_SYS_RESOURCE."""
+    assert host.lacks_sys_resource(f"Name:\tx\nCapBnd:\t{bounding_set}\n") is lacks
+
+
+def test_the_bounded_runtime_takes_one_capability_and_no_more(tmp_path: Path) -> None:
+    """Every other capability, and the rest of the container's description, stays as Docker wrote it."""
+    capabilities = {
+        "bounding": ["CAP_SYS_RESOURCE", "CAP_SYS_ADMIN"],
+        "effective": ["CAP_SYS_RESOURCE"],
+        "ambient": None,
+    }
+    document = {"hostname": "h", "process": {"args": ["x"], "capabilities": capabilities}}
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(document))
+    runc_bounded.strip(str(file), "process")
+    after = json.loads(file.read_text())
+    assert after["process"]["capabilities"] == {"bounding": ["CAP_SYS_ADMIN"], "effective": [], "ambient": []}
+    assert (after["hostname"], after["process"]["args"]) == ("h", ["x"])
+
+
+def test_the_bounded_runtime_hands_everything_else_to_runc(tmp_path: Path) -> None:
+    """`docker ps` and the like work as before: arguments reach the real runc unchanged."""
+    runc = tmp_path / "runc"
+    runc.write_text('#!/bin/sh\necho "$@"\n')
+    runc.chmod(0o755)
+    command = [sys.executable, "-IS", runc_bounded.__file__, str(runc), "--root", "/r", "state", "c1"]
+    assert (
+        subprocess.run(command, capture_output=True, text=True, check=True).stdout == "--root /r state c1\n"
+    )
+
+
+def test_argocds_images_are_read_from_its_manifest(tmp_path: Path) -> None:
+    """An upgrade of Argo CD is one line in go.mod: its image names stand nowhere else."""
+    manifest = tmp_path / "core-install.yaml"
+    manifest.write_text(
+        "  image: quay.io/argoproj/argocd:v9\n  image: example.org/redis:1\n  image: quay.io/argoproj/argocd:v9\n"
+    )
+    assert ArgocdImages.read(manifest) == ArgocdImages("quay.io/argoproj/argocd:v9", "example.org/redis:1")
+
+
+def test_kinds_storage_is_read_from_its_source(tmp_path: Path) -> None:
+    """The storage class of the built node is kind's own, with the image names that kind gives it."""
+    source = tmp_path / "pkg" / "build" / "nodeimage"
+    source.mkdir(parents=True)
+    (source / "const_storage.go").write_text(
+        'const storageProvisionerImage = "p:1"\nconst storageHelperImage = "h:2"\n'
+        "const defaultStorageManifest = `\nimage: ` + storageProvisionerImage + `\n- ` + storageHelperImage + `\n`\n"
+    )
+    assert default_storage(tmp_path) == ("\nimage: p:1\n- h:2\n", "p:1", "h:2")
+
+
+def test_a_taken_port_is_found() -> None:
+    """`up` says which port is taken before it makes anything."""
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert services.taken_ports({"git": port}) == {"git": port}
+    assert services.taken_ports({"git": port}) == {}
+
+
+def test_two_at_once_wait_for_each_other(tmp_path: Path) -> None:
+    """Two `delivery up` at once do not build the same cluster twice: the second waits, within a limit."""
+    entered = threading.Event()
+    with alone(tmp_path / "up.lock", "the other", 1):
+
+        def second() -> None:
+            with alone(tmp_path / "up.lock", "the other", 20):
+                entered.set()
+
+        thread = threading.Thread(target=second)
+        thread.start()
+        with pytest.raises(NotReached, match="the other"), alone(tmp_path / "up.lock", "the other", 0.3):
+            pass
+        assert not entered.is_set()
+    thread.join(20)
+    assert entered.is_set()
+
+
+def test_the_node_is_named_by_what_is_preloaded() -> None:
+    """A changed database image makes another node image; the same one is not made again."""
+    one = preload.Node("base:1", {"postgresql": "p:1"}, "s")
+    assert one.name == preload.Node("base:1", {"postgresql": "p:1"}, "s").name
+    assert one.name != preload.Node("base:1", {"postgresql": "p:2"}, "s").name
