@@ -62,13 +62,16 @@ def dev(platform: Checkout, image: Build) -> Build:
 
 @pytest.fixture(scope="session")
 def stage(platform: Checkout, dev: Build) -> Build:
-    """Stage runs what dev was proven to run."""
+    """Stage runs what was tested in dev."""
+    platform.delivery("test", "dev")
     platform.delivery("promote", "stage")
     return dev
 
 
 @pytest.fixture(scope="session")
 def prod(platform: Checkout, stage: Build) -> Build:
-    """Prod runs what stage was proven to run."""
+    """Prod runs what was tested in stage and approved by somebody else."""
+    platform.delivery("test", "stage")
+    platform.delivery("approve", "prod")
     platform.delivery("promote", "prod")
     return stage

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from delivery import desired
-from delivery.errors import BadInput, NotReached
+from delivery.errors import BadInput, NotReached, Refused
 from delivery.parts import git, values
 from delivery.pipeline import Cluster, Environment, Pipeline
 from delivery.proof import Desired
@@ -25,6 +25,8 @@ class Request:
     build: str
     revision: str
     promoted_from: str | None
+    evidence: str = ""  # the hash of what the gate rested on
+    approved_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Entry:
     after: str
     revision: str
     promoted_from: str
+    evidence: str
+    approved_by: str
     requested_by: str
 
 
@@ -68,23 +72,23 @@ def apply(
     render = render or (
         lambda tree, environment, commit: desired.rendered(pipeline, tree, environment, commit)
     )
-    author = _author(git.Repository(pipeline.root))
+    by = author(pipeline)
     with git.clone(cluster.git_url, pipeline.git.branch, cluster.git_credentials) as repository:
         for _ in range(ATTEMPTS):
             base = repository.commit("HEAD")
             request = plan(repository, base)
-            before, changed = _write(repository, request)
-            wanted = render(repository.path, request.environment, base)
+            before, changed = write(repository, request)
+            asked = render(repository.path, request.environment, base)
             if not changed:
-                return Change(base, before, wanted, new=False)
-            commit = _commit(repository, request, before, author)
+                return Change(base, before, asked, new=False)
+            commit = _commit(repository, request, before, by)
             try:
                 repository.push(cluster.git_url, commit, pipeline.git.branch)
             except git.PushRejected:
                 newest = repository.fetch(cluster.git_url, f"refs/heads/{pipeline.git.branch}")
                 repository.raw("reset", "--hard", "--quiet", newest)
                 continue
-            return Change(commit, before, wanted, new=True)
+            return Change(commit, before, asked, new=True)
     raise NotReached(
         f"{pipeline.git.branch} moved {ATTEMPTS} times while we pushed; nothing was written", "run it again"
     )
@@ -114,17 +118,42 @@ def publish(pipeline: Pipeline, cluster: Cluster) -> bool:
 
 def history(repository: git.Repository, commit: str = "HEAD") -> Iterator[Entry]:
     """The changes that led to a commit, newest first; other commits are passed over."""
-    trailers = ("Environment", "Build", "Digest-Before", "Digest-After", "Source-Revision", "Promoted-From")
+    trailers = (
+        *("Environment", "Build", "Digest-Before", "Digest-After", "Source-Revision", "Promoted-From"),
+        *("Evidence", "Approved-By", "Requested-By"),
+    )
     fields = ["%H", "%aI", "%an", *(f"%(trailers:key={name},valueonly,separator=%x20)" for name in trailers)]
-    fields.append("%(trailers:key=Requested-By,valueonly,separator=%x20)")
     for record in repository.run("log", "-z", f"--format={'%x1f'.join(fields)}", commit).split("\0"):
         cut = [field.strip() for field in record.split("\x1f")]
         if len(cut) == len(fields) and cut[3] and cut[6]:
-            id_, date, author, environment, build, before, after, revision, source, requested = cut
-            yield Entry(id_, date, author, environment, build, before, after, revision, source, requested)
+            yield Entry(*cut)
 
 
-def _write(repository: git.Repository, request: Request) -> tuple[str, bool]:
+def wanted(
+    repository: git.Repository,
+    source: Environment,
+    environment: Environment,
+    commit: str,
+    meant: str | None = None,
+) -> str:
+    """What can enter an environment: the digest that the one before asks for; Refused when another is meant."""
+    try:
+        _, asked = desired.image(repository, source, commit)
+    except desired.NothingYet as error:
+        raise Refused(
+            f"nothing can enter {environment.name}: {error.message}",
+            f"first: delivery {'promote ' + source.name if source.source else 'deploy'}",
+        ) from None
+    if meant is not None and asked != meant:
+        raise Refused(
+            f"{source.name} asks for {asked[:19]}, not for {meant[:19]}: "
+            f"{environment.name} takes only what {source.name} runs",
+            f"bring it to {source.name} first, or promote what is there",
+        )
+    return asked
+
+
+def write(repository: git.Repository, request: Request) -> tuple[str, bool]:
     """Change the two values on disk; the digest before, and whether anything is different now."""
     name = request.environment.values
     file = repository.path / name
@@ -154,10 +183,12 @@ def _commit(repository: git.Repository, request: Request, before: str, author: t
         "Digest-After": request.digest,
         "Source-Revision": request.revision,
         "Promoted-From": request.promoted_from or "build",
+        "Evidence": f"sha256:{request.evidence}" if request.evidence else "",
+        "Approved-By": ", ".join(request.approved_by),
         "Requested-By": f"{name} <{email}>",
     }
     message = f"{environment.name}: {app} {request.build}\n\n"
-    message += "".join(f"{key}: {value}\n" for key, value in trailers.items())
+    message += "".join(f"{key}: {value}\n" for key, value in trailers.items() if value)
     repository.raw("add", "--", environment.values)
     identity = ("-c", f"user.name={name}", "-c", f"user.email={email}")
     repository.raw(*identity, "commit", "--quiet", "--no-verify", "--message", message)
@@ -169,7 +200,10 @@ def repository_name(environment: Environment) -> str:
     return environment.application.removesuffix(f"-{environment.name}")
 
 
-def _author(checkout: git.Repository) -> tuple[str, str]:
+def author(pipeline: Pipeline) -> tuple[str, str]:
+    """Name and e-mail of who asks, as git of this checkout knows them."""
+    checkout = git.Repository(pipeline.root)
+
     def configured(key: str, fallback: str) -> str:
         try:
             found = checkout.run("config", "--get", key)

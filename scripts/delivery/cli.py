@@ -120,14 +120,83 @@ def promote(
     environment: EnvironmentName,
     digest: Annotated[str | None, typer.Option(help="Refuse unless it is this digest.")] = None,
     tag: Annotated[str | None, typer.Option(help="Refuse unless it is built from this Git tag.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would change and what is missing; write nothing.")
+    ] = False,
     format: AsFormat = Format.text,
 ) -> None:
-    """Ask an environment for the digest that the environment before it is proven to run."""
+    """Ask an environment for the digest that was tested in the environment before it."""
     pipeline = _pipeline()
     target = pipeline.environment(environment)
     from delivery import promotion
 
+    if dry_run:
+        _previewed(promotion.preview(pipeline, pipeline.cluster(), target, digest), format)
+        return
     _promoted(promotion.promote(pipeline, pipeline.cluster(), target, digest, tag), format)
+
+
+@app.command("test")
+def run_tests(
+    environment: EnvironmentName,
+    suite: Annotated[
+        list[str] | None, typer.Option(help="Only this suite, repeatable; the evidence covers no other.")
+    ] = None,
+    format: AsFormat = Format.text,
+) -> None:
+    """Run an environment's gate suites, and attach signed evidence to its digest; PASSED exits 0, else 1."""
+    pipeline = _pipeline()
+    target = pipeline.environment(environment)
+    from delivery import report, testing
+
+    tested = testing.run(pipeline, pipeline.cluster(), target, suite or ())
+    if format is Format.json:
+        report.write_json(report.tested_document(tested))
+    else:
+        report.print_tested(tested)
+    if tested.judgement.result != "PASSED":
+        raise Refused(
+            f"{environment} {tested.judgement.result}: build {tested.build} goes no further",
+            f"the reasons are above; the log: {pipeline.cluster().state}/tests/{environment}/log",
+        )
+
+
+@app.command()
+def approve(
+    environment: EnvironmentName,
+    by: Annotated[
+        str | None, typer.Option("--as", envvar="DELIVERY_APPROVER", help="An approver of pipeline.yaml.")
+    ] = None,
+    digest: Annotated[str | None, typer.Option(help="Refuse unless it is this digest.")] = None,
+    format: AsFormat = Format.text,
+) -> None:
+    """Sign that a tested digest may enter an environment, as exactly this change."""
+    from dataclasses import asdict
+
+    pipeline = _pipeline()
+    target = pipeline.environment(environment)
+    from delivery import approving, report
+
+    done = approving.run(pipeline, pipeline.cluster(), target, by, digest)
+    if format is Format.json:
+        report.write_json({"schema": "delivery/approval/v1", **asdict(done)})
+        return
+    said = "approves" if done.new else "has approved"
+    print(f"{done.approver} {said} build {done.build}, {done.digest}, for {environment}")
+
+
+@app.command()
+def rollback(
+    environment: EnvironmentName,
+    digest: Annotated[str | None, typer.Option(help="A digest that ran here; else the one before.")] = None,
+    format: AsFormat = Format.text,
+) -> None:
+    """Ask an environment for a digest that already ran there, with one more commit."""
+    pipeline = _pipeline()
+    target = pipeline.environment(environment)
+    from delivery import promotion
+
+    _promoted(promotion.rollback(pipeline, pipeline.cluster(), target, digest), format)
 
 
 @app.command()
@@ -153,16 +222,17 @@ def verify(
 
 @app.command()
 def status(format: AsFormat = Format.text) -> None:
-    """Show what runs where, and what each environment could take next."""
-    from delivery import live, proof, report
+    """Show what runs where, and what each environment could take next or what is missing for it."""
+    from delivery import entry, live, proof, report
 
     pipeline = _pipeline()
     cluster = pipeline.cluster()
     proofs = [proof.decide(facts) for facts in live.observe(pipeline, cluster, pipeline.environments)]
+    ahead = entry.outlook(pipeline, cluster, proofs)
     if format is Format.json:
-        report.write_json(report.status_document(pipeline, cluster, proofs))
+        report.write_json(report.status_document(cluster, proofs, ahead))
     else:
-        report.print_status(pipeline, proofs)
+        report.print_status(proofs, ahead)
 
 
 @app.command()
@@ -253,6 +323,17 @@ def _promoted(done: Any, format: Format) -> None:
         return
     before = "" if not done.new else f" (before: {done.before[:19]})"
     print(f"{done.environment} runs build {done.build}, {done.digest}{before}")
+
+
+def _previewed(preview: Any, format: Format) -> None:
+    """What a promotion would do; a gate that would refuse it ends the verb as the promotion would."""
+    from delivery import promotion, report
+
+    if format is Format.json:
+        report.write_json(report.preview_document(preview))
+    else:
+        report.print_preview(preview)
+    promotion.insist(preview.environment, preview.decision)
 
 
 def _usage(error: Any) -> None:

@@ -1,14 +1,18 @@
 """Build once, push, keep the digest that the push reported. A second build of a commit is the first one."""
 
+import json
 import os
 import re
 import tomllib
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 
 from delivery.cluster.progress import phase
 from delivery.errors import BadInput, Refused
 from delivery.lock import alone
 from delivery.parts import credentials, git
+from delivery.parts.credentials import write_private
 from delivery.parts.registry import Registry
 from delivery.pipeline import Cluster, Pipeline
 
@@ -44,6 +48,7 @@ def build(pipeline: Pipeline, cluster: Cluster, number: int | None = None) -> Bu
             return _build(pipeline, cluster, registry, repository, revision, number)
         if registry.digest(pipeline.image.name, found.build) is None:
             _name(pipeline, registry, found)  # a build was stopped between its two tags
+        _describe(pipeline, cluster, registry, found)  # or before its SBOM was attached
         return found
 
 
@@ -97,6 +102,26 @@ def describe(pipeline: Pipeline, registry: Registry, digest: str) -> Built | Non
     )
 
 
+def known(pipeline: Pipeline, registry: Registry, digest: str) -> Built:
+    """The same of a digest that must be there, and whose build number must still be its own."""
+    built = describe(pipeline, registry, digest)
+    if built is None:
+        raise BadInput(f"{digest[:19]}… is not in the registry", "build it first: delivery build")
+    agrees(pipeline, registry, built)
+    return built
+
+
+def agrees(pipeline: Pipeline, registry: Registry, built: Built) -> None:
+    """Return when the tag that the image calls its own points to it; Refused when it does not."""
+    there = registry.digest(pipeline.image.name, built.build) if built.build else None
+    if there != built.digest:
+        raise Refused(
+            f"tag {built.build or '(none)'} points to {there[:19] if there else 'nothing'} in the registry, "
+            f"not to {built.digest[:19]}",
+            "somebody moved the tag, or built again elsewhere; commit and build anew",
+        )
+
+
 def next_number(tags: list[str], first: int) -> int:
     """The build number after the highest one there is; `first` when there is none."""
     return max((int(tag) + 1 for tag in tags if re.fullmatch(r"[1-9][0-9]*", tag)), default=first)
@@ -132,6 +157,7 @@ def _build(
         "SOURCE": pipeline.git.url,
         "CREATED": repository.run("log", "-1", "--format=%cI", revision),
     }
+    started = _now()
     local = f"{cluster.registry_host}/{name}"
     context = repository.archive(f"{revision}:{pipeline.image.context}")
     with phase(f"Build {build_number} of commit {revision[:12]}") as progress:
@@ -146,11 +172,40 @@ def _build(
                 docker.build(context, f"{local}:{revision}", arguments, note)
             except docker.BuildFailed as error:
                 raise docker.BuildFailed(error.message, f"{error.hint}; the whole log: {log}") from None
+    record = {
+        "parameters": arguments,
+        "bases": {base: docker.image_id(base) for base in sorted({build_image, runtime_image})},
+        "started": started,
+        "finished": _now(),
+    }
+    write_private(_record(cluster, revision), json.dumps(record))
     with phase(f"Push {name}:{build_number}"):
         digest = docker.push(local, revision, credentials.load(cluster).registry)
         built = Built(digest, str(build_number), version, revision, new=True)
         _name(pipeline, registry, built)
+    _describe(pipeline, cluster, registry, built)
     return built
+
+
+def _describe(pipeline: Pipeline, cluster: Cluster, registry: Registry, built: Built) -> None:
+    """Attach SBOM and provenance, while the record of the build is there: it goes when both are attached."""
+    from delivery import provenance
+
+    file = _record(cluster, built.revision)
+    if not file.exists():
+        return
+    with phase(f"SBOM and provenance of {built.digest[:19]}"):
+        record = json.loads(file.read_text(encoding="utf-8"))
+        provenance.complete(pipeline, cluster, registry, built.digest, **record)
+        file.unlink()
+
+
+def _record(cluster: Cluster, revision: str) -> Path:
+    return cluster.state / "builds" / f"{revision}.json"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _name(pipeline: Pipeline, registry: Registry, built: Built) -> None:

@@ -3,8 +3,17 @@
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from delivery.errors import BadInput
 
@@ -13,8 +22,12 @@ FILE = "pipeline.yaml"
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
 Seconds = Annotated[float, Field(gt=0, le=7200)]
+Hours = Annotated[float, Field(gt=0, le=8760)]
 # A path inside the repository: relative, and it stays inside.
 RepositoryPath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][\w.-]*(/[A-Za-z0-9_-][\w.-]*)*$")]
+KmsKey = Annotated[str, Field(pattern=r"^(awskms|gcpkms|azurekms|hashivault)://\S+$")]
+Email = Annotated[str, Field(pattern=r"^[^@\s<>]+@[^@\s<>]+$")]
+BUILD = "build"  # who signs the SBOM and the provenance
 
 
 class _Model(BaseModel):
@@ -58,8 +71,55 @@ class Git(_Model):
     branch: str
 
 
+class Gates(_Model):
+    """What an environment's own tests must show before a digest may go on from there."""
+
+    requires: Annotated[tuple[Name, ...], Field(min_length=1)]
+    without: dict[Name, Annotated[str, Field(min_length=1)]] = {}
+    maximum_age: Hours
+    soak: Annotated[float, Field(ge=0)] = 0  # minutes
+
+
+class Approval(_Model):
+    """How many people must allow a digest into an environment, and for how long their word stands."""
+
+    required: Annotated[int, Field(ge=1, strict=True)]
+    maximum_age: Hours
+
+
+class Freeze(_Model):
+    """A time when nothing may enter an environment: from each moment of `from`, for so many hours."""
+
+    since: str = Field(alias="from")
+    zone: str
+    hours: Hours
+    reason: Annotated[str, Field(min_length=1)]
+
+    @field_validator("since")
+    @classmethod
+    def _is_cron(cls, text: str) -> str:
+        from datetime import UTC, datetime
+
+        from cronsim import CronSim, CronSimError
+
+        try:
+            next(CronSim(text, datetime.now(UTC), reverse=True))
+        except (CronSimError, StopIteration) as error:
+            raise ValueError(f"{text!r} is not a cron expression that ever comes ({error})") from None
+        return text
+
+    @field_validator("zone")
+    @classmethod
+    def _is_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ValueError, OSError, KeyError):
+            raise ValueError(f"{name!r} is not a time zone such as Europe/Berlin") from None
+        return name
+
+
 class Environment(_Model):
-    """One environment: where its digests come from, which file names them, how it is told."""
+    """One environment: where its digests come from, which file names them, how it is told, what it asks."""
 
     name: Name
     source: Name | None
@@ -67,6 +127,23 @@ class Environment(_Model):
     application: Name
     values: RepositoryPath
     sync: Literal["automatic", "exact-commit"]
+    gates: Gates
+    approval: Approval | None = None
+    freeze: tuple[Freeze, ...] = ()
+
+
+class Signer(_Model):
+    """A key that is not in the state folder: its URI, and its public half as a file of the checkout."""
+
+    key: KmsKey
+    public: RepositoryPath
+
+
+class Approver(_Model):
+    """Somebody who may allow a digest into an environment: the name of the key, and whose it is."""
+
+    name: Name
+    identity: Email
 
 
 class Waits(_Model):
@@ -77,6 +154,7 @@ class Waits(_Model):
     settle: Seconds
     answer: Seconds
     build: Seconds
+    tests: Seconds
 
 
 class Cluster(_Model):
@@ -126,6 +204,8 @@ class Pipeline(_Model):
     chart: Chart
     git: Git
     environments: Annotated[tuple[Environment, ...], Field(min_length=1)]
+    approvers: tuple[Approver, ...] = ()
+    signers: dict[Name, Signer] = {}
     waits: Waits
     clusters: Annotated[tuple[Cluster, ...], Field(min_length=1)]
 
@@ -144,6 +224,9 @@ class Pipeline(_Model):
             seen = [getattr(environment, field) for environment in self.environments]
             if len(set(seen)) != len(seen):
                 raise ValueError(f"two environments share one {field}: {', '.join(seen)}")
+        if BUILD in names:
+            raise ValueError(f"an environment cannot be called {BUILD}: that is who signs what is built")
+        self._approvers_can_approve()
         for cluster in self.clusters:
             if list(cluster.environments) != names:
                 raise ValueError(f"cluster {cluster.name} must have one port for each of {', '.join(names)}")
@@ -151,6 +234,21 @@ class Pipeline(_Model):
         if len(set(ports)) != len(ports):
             raise ValueError("a port is used twice")
         return self
+
+    def _approvers_can_approve(self) -> None:
+        # One key or one person under two names could stand for two people.
+        names = self.signed_by
+        identities = [approver.identity.lower() for approver in self.approvers]
+        if len(set(names)) != len(names) or len(set(identities)) != len(identities):
+            raise ValueError("approvers must differ by name and identity from each other and other signers")
+        if unknown := set(self.signers) - set(names):
+            raise ValueError(f"signers: nobody signs as {', '.join(sorted(unknown))}")
+        for environment in self.environments:
+            if environment.approval and environment.approval.required > len(self.approvers):
+                raise ValueError(
+                    f"{environment.name} requires {environment.approval.required} approvals, "
+                    f"and there are {len(self.approvers)} approvers"
+                )
 
     def environment(self, name: str) -> Environment:
         """The environment of that name, or BadInput that lists those there are."""
@@ -161,6 +259,11 @@ class Pipeline(_Model):
             f"there is no environment {name!r}",
             f"one of: {', '.join(environment.name for environment in self.environments)} (see {FILE})",
         )
+
+    @property
+    def signed_by(self) -> tuple[str, ...]:
+        """Everybody who signs: the build, each environment for its tests, each approver."""
+        return (BUILD, *(e.name for e in self.environments), *(a.name for a in self.approvers))
 
     @property
     def first(self) -> Environment:

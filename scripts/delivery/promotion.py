@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from delivery import change, desired, gate, image, live, proof
+from delivery import change, desired, entry, evidence, gate, image, live, manifests
 from delivery.cluster.progress import phase
 from delivery.errors import BadInput, NotReached, Refused
 from delivery.parts import argocd, credentials, git
@@ -27,6 +27,18 @@ class Promotion:
     seconds: dict[str, float]  # from the push on: seen by Argo CD, pods ready, settled
 
 
+@dataclass(frozen=True)
+class Preview:
+    """What a promotion would change: the digest, the rendered manifests, and the gate's answer."""
+
+    environment: str
+    build: str
+    before: str
+    after: str
+    diff: str
+    decision: gate.Decision
+
+
 def deploy(pipeline: Pipeline, cluster: Cluster, digest: str | None = None) -> Promotion:
     """A built digest into the first environment: what CI does after a build.
 
@@ -42,8 +54,8 @@ def deploy(pipeline: Pipeline, cluster: Cluster, digest: str | None = None) -> P
             if built is None:
                 raise BadInput(f"commit {revision[:12]} is not built yet", "build it: delivery build")
         else:
-            built = _known(pipeline, registry, digest)
-        _agrees(pipeline, registry, built)
+            built = image.known(pipeline, registry, digest)
+        image.agrees(pipeline, registry, built)
     if change.publish(pipeline, cluster):
         head = checkout.commit("HEAD")
         with phase(f"{pipeline.git.branch} of the Git server is at {head[:12]}"):
@@ -81,43 +93,111 @@ def promote(
 
     def plan(repository: git.Repository, commit: str) -> change.Request:
         nonlocal meant
-        try:
-            _, asked = desired.image(repository, source, commit)
-        except desired.NothingYet as error:
-            raise Refused(
-                f"nothing can enter {environment.name}: {error.message}",
-                f"first: delivery {'promote ' + source.name if source.source else 'deploy'}",
-            ) from None
-        if meant is not None and asked != meant:
-            raise Refused(
-                f"{source.name} asks for {asked[:19]}, not for {meant[:19]}: "
-                f"{environment.name} takes only what {source.name} runs",
-                f"bring it to {source.name} first, or promote what is there",
-            )
-        meant = asked
+        meant = change.wanted(repository, source, environment, commit, meant)
         with _registry(cluster) as registry:
-            built = _known(pipeline, registry, asked)
-            _agrees(pipeline, registry, built)
+            built = image.known(pipeline, registry, meant)
         if tag is not None:
             _tagged(pipeline, cluster, repository, tag, built)
-        _decide(pipeline, cluster, environment, source, asked)
-        return change.Request(environment, asked, built.build, built.revision, source.name)
+        with phase(f"The gate of {environment.name} lets {meant[:19]} in"):
+            decision = gate.decide(entry.question(pipeline, cluster, repository, commit, environment, built))
+            insist(environment.name, decision)
+        return change.Request(
+            environment=environment,
+            digest=meant,
+            build=built.build,
+            revision=built.revision,
+            promoted_from=source.name,
+            evidence=evidence.set_hash(decision.uses),
+            approved_by=decision.approved_by,
+        )
 
     return _carry(pipeline, cluster, environment, plan)
 
 
-def _decide(
-    pipeline: Pipeline, cluster: Cluster, environment: Environment, source: Environment, digest: str
+def preview(
+    pipeline: Pipeline, cluster: Cluster, environment: Environment, digest: str | None = None
+) -> Preview:
+    """What `promote` would do now, and whether the gate would let it; nothing is written."""
+    if environment.source is None:
+        raise BadInput(f"{environment.name} gets its digests from the build", "delivery deploy")
+    if digest is not None:
+        desired.digest(digest)
+    source = pipeline.environment(environment.source)
+    with git.clone(cluster.git_url, pipeline.git.branch) as repository:
+        commit = repository.commit("HEAD")
+        asked = change.wanted(repository, source, environment, commit, digest)
+        with _registry(cluster) as registry:
+            built = image.known(pipeline, registry, asked)
+        decision = gate.decide(entry.question(pipeline, cluster, repository, commit, environment, built))
+        request = change.Request(environment, asked, built.build, built.revision, source.name)
+        try:
+            _, before = desired.image(repository, environment, commit)
+            old = manifests.rendered(pipeline, repository.path, environment)
+        except desired.NothingYet:
+            before, old = "none", []
+        change.write(repository, request)
+        new = manifests.rendered(pipeline, repository.path, environment)
+    return Preview(
+        environment=environment.name,
+        build=built.build,
+        before=before,
+        after=asked,
+        diff=manifests.difference(old, new, f"{environment.name} at {commit[:12]}", "promoted"),
+        decision=decision,
+    )
+
+
+def rollback(
+    pipeline: Pipeline, cluster: Cluster, environment: Environment, digest: str | None = None
+) -> Promotion:
+    """A digest that already ran here, again: by default the one before; one more commit, like every change.
+
+    The gate is not asked again: what ran here had passed it. Refused for a digest that Git's history does not
+    show here, or that no signed evidence ever called PASSED.
+    """
+    if digest is not None:
+        desired.digest(digest)
+
+    def plan(repository: git.Repository, commit: str) -> change.Request:
+        _, now = desired.image(repository, environment, commit)
+        ran = [e.after for e in change.history(repository, commit) if e.environment == environment.name]
+        before = [one for one in ran if one != now]
+        asked = digest or (before[0] if before else "")
+        if asked not in ran:
+            raise Refused(
+                f"{environment.name} never ran {asked[:19] or 'anything else'}: nothing to go back to",
+                "see what ran there: delivery history",
+            )
+        with _registry(cluster) as registry:
+            built = image.known(pipeline, registry, asked)
+            _passed_once(pipeline, cluster, registry, environment, asked)
+        return change.Request(environment, asked, built.build, built.revision, environment.name)
+
+    return _carry(pipeline, cluster, environment, plan)
+
+
+def _passed_once(
+    pipeline: Pipeline, cluster: Cluster, registry: Registry, environment: Environment, digest: str
 ) -> None:
-    """The gate. Nothing is written before it has said yes, and it is asked again after each race."""
-    with phase(f"{source.name} is proven to run {digest[:19]}"):
-        found = proof.decide(live.observe(pipeline, cluster, [source])[0])
-        decision = gate.decide(environment, digest, found)
-        if decision.allowed:
-            return
-        reasons = "; ".join(decision.refusals + decision.unknowns)
-        kind = Refused if decision.refusals else NotReached
-        raise kind(f"{environment.name} stays as it is: {reasons}", f"look: delivery verify {source.name}")
+    # Git's history alone can be written by hand.
+    if environment.source is None:
+        return
+    asked = (environment, pipeline.environment(environment.source))
+    found = (evidence.fetch(pipeline, cluster, registry, digest, one).evidence for one in asked)
+    if not any(run.result == "PASSED" for runs in found for run in runs):
+        raise Refused(
+            f"{digest[:19]} never passed a test of {asked[1].name} or {environment.name}",
+            "go back to one that did: delivery history",
+        )
+
+
+def insist(environment: str, decision: gate.Decision) -> None:
+    """Return when the gate said yes; Refused or NotReached with every reason when it did not."""
+    if decision.allowed:
+        return
+    reasons = "; ".join(decision.refusals + decision.unknowns)
+    kind = Refused if decision.refusals else NotReached
+    raise kind(f"{environment} stays as it is: {reasons}", "what is missing: delivery status")
 
 
 def _carry(
@@ -196,23 +276,6 @@ def _sentence(environment: Environment, request: change.Request, done: change.Ch
 
 def _registry(cluster: Cluster) -> Registry:
     return Registry(cluster.registry_host, credentials.load(cluster).registry)
-
-
-def _known(pipeline: Pipeline, registry: Registry, digest: str) -> image.Built:
-    built = image.describe(pipeline, registry, digest)
-    if built is None:
-        raise BadInput(f"{digest[:19]}… is not in the registry", "build it first: delivery build")
-    return built
-
-
-def _agrees(pipeline: Pipeline, registry: Registry, built: image.Built) -> None:
-    there = registry.digest(pipeline.image.name, built.build) if built.build else None
-    if there != built.digest:
-        raise Refused(
-            f"tag {built.build or '(none)'} points to {there[:19] if there else 'nothing'} in the registry, "
-            f"not to {built.digest[:19]}",
-            "somebody moved the tag, or built again elsewhere; commit and build anew",
-        )
 
 
 def _tagged(

@@ -12,8 +12,11 @@ from rich.text import Text
 
 from delivery import gate
 from delivery.change import Entry
-from delivery.pipeline import Cluster, Pipeline
+from delivery.entry import Next
+from delivery.pipeline import Cluster
+from delivery.promotion import Preview
 from delivery.proof import Answer, Desired, Image, Pod, Proof, Unknown, Verdict
+from delivery.testing import Tested
 
 _STYLE = {Verdict.PROVEN: "green", Verdict.MISMATCH: "red", Verdict.UNKNOWN: "yellow"}
 
@@ -35,21 +38,30 @@ def proof_document(cluster: Cluster, proofs: Iterable[Proof]) -> dict[str, Any]:
     }
 
 
-def status_document(pipeline: Pipeline, cluster: Cluster, proofs: Iterable[Proof]) -> dict[str, Any]:
+def status_document(cluster: Cluster, proofs: Iterable[Proof], ahead: Iterable[Next]) -> dict[str, Any]:
     """The proofs, and what each environment would take next: schema delivery/status/v1."""
-    proofs = list(proofs)
-    ahead = [
+    next_ = [
         {
-            "environment": name,
-            "digest": digest,
-            "build": build,
-            "new": new,
-            "allowed": decision.allowed,
-            "reasons": [*decision.refusals, *decision.unknowns],
+            "environment": one.environment,
+            "digest": one.digest,
+            "build": one.build,
+            "new": one.new,
+            **_decision(one.decision),
         }
-        for name, digest, build, new, decision in _next(pipeline, proofs)
+        for one in ahead
     ]
-    return proof_document(cluster, proofs) | {"schema": "delivery/status/v1", "next": ahead}
+    return proof_document(cluster, proofs) | {"schema": "delivery/status/v1", "next": next_}
+
+
+def tested_document(tested: Tested) -> dict[str, Any]:
+    """One run of the suites: schema delivery/test/v1."""
+    return {"schema": "delivery/test/v1", **asdict(tested)}
+
+
+def preview_document(preview: Preview) -> dict[str, Any]:
+    """What a promotion would change: schema delivery/preview/v1."""
+    facts = {name: getattr(preview, name) for name in ("environment", "build", "before", "after", "diff")}
+    return {"schema": "delivery/preview/v1", **facts, **_decision(preview.decision)}
 
 
 def history_document(entries: Iterable[Entry]) -> dict[str, Any]:
@@ -88,19 +100,39 @@ def print_proofs(proofs: Iterable[Proof]) -> None:
         )
 
 
-def print_status(pipeline: Pipeline, proofs: Iterable[Proof]) -> None:
-    """The proof table, and what each environment would take next."""
-    proofs = list(proofs)
+def print_status(proofs: Iterable[Proof], ahead: Iterable[Next]) -> None:
+    """The proof table, and what each environment would take next, or what is missing."""
     print_proofs(proofs)
-    console = _console()
-    for name, _, build, new, decision in _next(pipeline, proofs):
-        if not new:
-            continue
-        if decision.allowed:
-            line = f"{name} can take build {build}: delivery promote {name}"
-        else:
-            line = f"{name} cannot take build {build}: {'; '.join((*decision.refusals, *decision.unknowns))}"
-        console.print(line, markup=False, highlight=False)
+    for one in ahead:
+        if one.decision.allowed and one.new:
+            _say(f"{one.environment} can take build {one.build}: delivery promote {one.environment}")
+        elif one.new:
+            _say(f"{one.environment} cannot take build {one.build} yet:")
+            for reason in (*one.decision.refusals, *one.decision.unknowns):
+                _say(f"  {reason}")
+
+
+def print_tested(tested: Tested) -> None:
+    """How each suite ended, and every reason against PASSED."""
+    judgement = tested.judgement
+    for suite, result in judgement.suites.items():
+        _say(f"  {suite}: {result}")
+    for reason in judgement.reasons:
+        _say(f"  {reason}")
+    for one in judgement.excused:
+        _say(f"  not known, and not required: {one.check}: {one.reason}")
+    count = len(judgement.passed)
+    _say(f"{tested.environment} {judgement.result}: {count} tests of build {tested.build} passed")
+    _say(f"evidence sha256:{tested.evidence} about {tested.digest}")
+
+
+def print_preview(preview: Preview) -> None:
+    """The rendered difference, and the digest before and after."""
+    if preview.diff:
+        print(preview.diff)
+    _say(f"{preview.environment}: digest before {preview.before}")
+    _say(f"{preview.environment}: digest after  {preview.after} (build {preview.build})")
+    _say("dry run: nothing was written")
 
 
 def print_history(entries: Iterable[Entry]) -> None:
@@ -122,24 +154,6 @@ def print_checks(checks: Iterable[Any]) -> None:
         console.print(Text.assemble(" ", mark, f" {check.name}: {check.seen}"), soft_wrap=True)
         if not check.ok:
             console.print(f"   hint: {check.hint}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _next(pipeline: Pipeline, proofs: list[Proof]) -> Iterable[tuple[str, str, str, bool, gate.Decision]]:
-    known = {one.facts.environment: one for one in proofs}
-    for environment in pipeline.environments:
-        source = known.get(environment.source or "")
-        if source is None or not isinstance(source.facts.desired, Desired):
-            continue
-        wanted = source.facts.desired
-        here = known[environment.name].facts.desired
-        new = isinstance(here, Unknown) or here.digest != wanted.digest
-        yield (
-            environment.name,
-            wanted.digest,
-            wanted.tag,
-            new,
-            gate.decide(environment, wanted.digest, source),
-        )
 
 
 def _environment(proof: Proof) -> dict[str, Any]:
@@ -188,6 +202,19 @@ def _row(proof: Proof) -> tuple[str, ...]:
         "?" if isinstance(facts.pods, Unknown) else ready,
         argo,
     )
+
+
+def _decision(decision: gate.Decision) -> dict[str, Any]:
+    return {
+        "allowed": decision.allowed,
+        "reasons": [*decision.refusals, *decision.unknowns],
+        "evidence": [one.hash for one in decision.uses],
+        "approved_by": list(decision.approved_by),
+    }
+
+
+def _say(line: str) -> None:
+    _console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _digest(text: str) -> str:

@@ -9,14 +9,18 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from delivery import evidence, keys, tree
 from delivery import pipeline as pipelines
-from delivery.cluster import paths
+from delivery.cluster import paths, tools
 from delivery.parts.credentials import write_private
-from delivery.pipeline import Cluster, Pipeline
+from delivery.parts.git import Repository
+from delivery.pipeline import Cluster, Environment, Pipeline
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -98,6 +102,34 @@ class World:
             ["git", "-C", str(self.server), "show", f"{commit}:{path}"], check=True, capture_output=True
         ).stdout.decode()
 
+    def result(
+        self,
+        environment: Environment,
+        tests: dict[str, str] | None = None,
+        ago: timedelta = timedelta(),
+        changed: tuple[str, ...] = (),
+    ) -> dict[str, Any]:
+        """What a run says: one test for each suite, all passed; `tests` changes the outcome of a suite's."""
+        outcomes = dict.fromkeys(environment.gates.requires, "passed") | (tests or {})
+        run = [
+            evidence.Test(id=f"{suite}/test_it.py::test_it", suite=suite, check="it", outcome=outcome)
+            for suite, outcome in outcomes.items()
+            if outcome != "absent"
+        ]
+        finished = datetime.now(UTC) - ago
+        server = Repository(self.server)
+        return evidence.predicate(
+            *(self.pipeline, environment, evidence.judge(environment.gates, run, changed)),
+            tree.at(self.pipeline, server, environment, "main"),
+            *(self.head(), self.head(), evidence.Pods(before=(), after=()), finished, finished),
+        )
+
+    def prove(self, environment: Environment, digest: str, **circumstances: Any) -> dict[str, Any]:
+        """Signed evidence of an environment about a digest, PASSED unless told otherwise."""
+        data = self.result(environment, **circumstances)
+        evidence.put(self.pipeline, self.cluster, digest, environment, data)
+        return data
+
     def commit(self, clone: Path, path: str, text: str, message: str) -> str:
         """One commit in a clone."""
         file = clone / path
@@ -123,6 +155,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         "pipeline.yaml": (ROOT / "pipeline.yaml").read_text(),
         ".gitignore": ".delivery/\n",
         "manual-app/pyproject.toml": '[project]\nname = "manual-app"\nversion = "1.2.3"\n',
+        "e2e/gates/smoke/test_smoke.py": "def test_starts() -> None:\n    pass\n",
         "manual-app-helm/Chart.yaml": "apiVersion: v2\nname: manual-app\nversion: 0.1.0\n",
         "manual-app-helm/values.yaml": "replicas: 1\nimage: {repository: registry.local:5000/manual-app}\n",
         "manual-app-helm/templates/app.yaml": DEPLOYMENT,
@@ -156,6 +189,20 @@ def program() -> Callable[[str], Path]:
         return Path(found)
 
     return find
+
+
+@pytest.fixture(scope="session")
+def signers(tmp_path_factory: pytest.TempPathFactory, program: Callable[[str], Path]) -> Path:
+    """The key pairs that `up` makes, made once for all tests by the real cosign."""
+    root = tmp_path_factory.mktemp("signers")
+    (root / "pipeline.yaml").write_text((ROOT / "pipeline.yaml").read_text())
+    cluster = pipelines.load(root).clusters[0]
+    cluster = DiskCluster.model_validate(cluster.model_dump(), context={"root": root})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("DELIVERY_STATE", raising=False)
+        patch.setattr(tools, "path", program)
+        keys.create(cluster)
+    return cluster.state / "keys"
 
 
 # The login of the tests' registry: bcrypt of "secret", as htpasswd -B writes it.
@@ -233,10 +280,18 @@ def shelf(world: World, tmp_path: Path, program: Callable[[str], Path]) -> Itera
 
 
 @pytest.fixture
-def stocked(world: World, shelf: Shelf) -> World:
-    """The world, with its cluster's registry running and its login where `up` puts it."""
+def stocked(
+    world: World,
+    shelf: Shelf,
+    signers: Path,
+    program: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> World:
+    """The world, with its cluster's registry running, its login and its keys where `up` puts them."""
+    monkeypatch.setattr(tools, "path", program)
     data = world.cluster.model_dump() | {"registry": shelf.port}
     cluster = DiskCluster.model_validate(data, context={"root": world.checkout})
     login = {"username": "delivery", "password": "secret"}
     write_private(cluster.state / "credentials.json", json.dumps({"registry": login, "git": login}))
+    shutil.copytree(signers, cluster.state / "keys")
     return replace(world, cluster=cluster)

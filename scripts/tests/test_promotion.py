@@ -1,7 +1,6 @@
-"""From build to prod against a stand-in of the cluster's API: real Git, registry and Helm, played pods.
+"""From build to prod against a stand-in of the cluster's API: real Git, registry, cosign and Helm, played pods.
 
-The stand-in does what Argo CD and the kubelet do, when they are asked to: read Git, start pods. The real
-cluster is met in e2e/.
+The real cluster is met in e2e/.
 """
 
 from __future__ import annotations
@@ -14,13 +13,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
-from delivery import image, live, promotion, proof, report
-from delivery.cluster import tools
+from delivery import approving, desired, entry, image, live, promotion, proof, report
 from delivery.errors import BadInput, DeliveryError, NotReached, PlatformError, Refused
 from delivery.parts import values
 from delivery.parts.credentials import write_private
@@ -32,211 +29,7 @@ from ruamel.yaml import YAML
 if TYPE_CHECKING:
     from conftest import Shelf, World
 
-REPOSITORY = "registry.local:5000/manual-app"
-
-
-class Stage:
-    """The namespaces and Applications of the stand-in; tests reach in to break things."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.changed = threading.Condition()
-        self.version = 1
-        self.pods: dict[str, list[dict[str, Any]]] = {e.namespace: [] for e in world.pipeline.environments}
-        self.applications = {
-            e.application: {
-                "metadata": {"name": e.application, "annotations": {}},
-                "spec": {"syncPolicy": {"syncOptions": ["ApplyOutOfSyncOnly=true"]}},
-                "status": {"sync": {"status": "OutOfSync"}, "health": {"status": "Missing"}},
-            }
-            for e in world.pipeline.environments
-        }
-        self.operations: list[dict[str, Any]] = []
-        self.starts_ready = True
-        self.lose_refreshes = 0
-        self.sync_fails = ""
-
-    def touch(self) -> None:
-        with self.changed:
-            self.version += 1
-            self.changed.notify_all()
-
-    def patched(self, name: str, patch: dict[str, Any]) -> dict[str, Any]:
-        application = self.applications[name]
-        environment = next(e for e in self.world.pipeline.environments if e.application == name)
-        if "operation" in patch:
-            self.operations.append(patch["operation"])
-            self.deploy(environment, patch["operation"]["sync"]["revision"])
-        elif self.lose_refreshes:
-            self.lose_refreshes -= 1
-        else:
-            head = self.world.head()
-            application["status"]["sync"]["revision"] = head
-            application["status"]["reconciledAt"] = str(time.monotonic())
-            if environment.sync == "automatic":
-                self.deploy(environment, head)
-        self.touch()
-        return application
-
-    def deploy(self, environment: Any, revision: str) -> None:
-        status = self.applications[environment.application]["status"]
-        state = {"operation": {"sync": {"revision": revision}}, "syncResult": {"revision": revision}}
-        if self.sync_fails:
-            status["operationState"] = {**state, "phase": "Failed", "message": self.sync_fails}
-            return
-        text = self.world.file(environment.values, revision)
-        data = YAML(typ="safe", pure=True).load(text)
-        build, reference = data["image"]["tag"], f"{REPOSITORY}@{data['image']['digest']}"
-        self.pods[environment.namespace] = [
-            self.pod(environment, f"manual-app-{n}-{build}", reference, build)
-            for n in range(data["replicas"])
-        ]
-        status["sync"] = {"status": "Synced", "revision": revision}
-        status["health"] = {"status": "Healthy"}
-        status["operationState"] = {**state, "phase": "Succeeded"}
-        status["history"] = [{"revision": revision}]
-
-    def pod(self, environment: Any, name: str, reference: str, build: str) -> dict[str, Any]:
-        ready = "True" if self.starts_ready else "False"
-        return {
-            "metadata": {"name": name, "labels": {"app.kubernetes.io/name": "manual-app"}},
-            "spec": {"containers": [{"name": "manual-app", "image": reference}]},
-            "status": {
-                "phase": "Running",
-                "conditions": [{"type": "Ready", "status": ready}],
-                "containerStatuses": [{"name": "manual-app", "imageID": reference, "state": {"running": {}}}],
-            },
-            "answer": {"build": build, "environment": environment.name, "version": "1.2.3"},
-        }
-
-    def version_of(self, namespace: str, name: str) -> dict[str, Any] | None:
-        for pod in self.pods[namespace]:
-            if pod["metadata"]["name"] == name:
-                return {"revision": getattr(self, "revision", ""), **pod["answer"]}
-        return None
-
-
-class Handler(BaseHTTPRequestHandler):
-    """The few calls of the Kubernetes API that `delivery` makes."""
-
-    protocol_version = "HTTP/1.1"
-    stage: Stage
-
-    def do_GET(self) -> None:
-        url = urlsplit(self.path)
-        asked, parts = parse_qs(url.query), unquote(url.path).strip("/").split("/")
-        if asked.get("watch") == ["True"]:
-            return self._watch(float(asked["timeoutSeconds"][0]), int(asked["resourceVersion"][0]))
-        if parts[:2] == ["apis", "argoproj.io"]:
-            return self._send(self._stamped(self.stage.applications.get(parts[-1])))
-        namespace = parts[3]
-        if parts[-2] == "proxy":
-            return self._send(self.stage.version_of(namespace, parts[5].partition(":")[0]))
-        version, pods = str(self.stage.version), self.stage.pods[namespace]
-        return self._send({"metadata": {"resourceVersion": version}, "items": pods})
-
-    def do_PATCH(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self._send(self._stamped(self.stage.patched(self.path.split("/")[-1], body)))
-
-    def _stamped(self, application: dict[str, Any] | None) -> dict[str, Any] | None:
-        if application is not None:
-            application["metadata"]["resourceVersion"] = str(self.stage.version)
-        return application
-
-    def _watch(self, seconds: float, since: int) -> None:
-        with self.stage.changed:
-            self.stage.changed.wait_for(lambda: self.stage.version > since, min(seconds, 0.3))
-            moved = self.stage.version > since
-        event = {"type": "MODIFIED", "object": {"metadata": {"resourceVersion": str(self.stage.version)}}}
-        self._write(200, (json.dumps(event) + "\n").encode() if moved else b"")
-
-    def _send(self, document: dict[str, Any] | None) -> None:
-        missing = {"kind": "Status", "message": "not found", "code": 404}
-        self._write(404 if document is None else 200, json.dumps(document or missing).encode())
-
-    def _write(self, status: int, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *arguments: Any) -> None:
-        pass
-
-
-def kubeconfig(context: str, server: str) -> str:
-    return (
-        f"apiVersion: v1\nkind: Config\ncurrent-context: {context}\n"
-        f"clusters: [{{name: c, cluster: {{server: '{server}'}}}}]\n"
-        "users: [{name: u, user: {token: t}}]\n"
-        f"contexts: [{{name: {context}, context: {{cluster: c, user: u}}}}]\n"
-    )
-
-
-@contextmanager
-def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-@pytest.fixture
-def stage(stocked: World, monkeypatch: pytest.MonkeyPatch, program: Callable[[str], Path]) -> Iterator[Stage]:
-    """A cluster that is up, with short limits."""
-    helm = program("helm")
-    monkeypatch.setattr(tools, "path", lambda name: helm)
-    waits = stocked.pipeline.waits.model_copy(update={"rollout": 1.0, "settle": 1.0, "argocd": 2.0})
-    world = replace(stocked, pipeline=stocked.pipeline.model_copy(update={"waits": waits}))
-    played = Stage(world)
-    with serving(type("Played", (Handler,), {"stage": played})) as port:
-        write_private(world.cluster.kubeconfig, kubeconfig(world.cluster.context, f"http://127.0.0.1:{port}"))
-        yield played
-
-
-@pytest.fixture
-def built(stage: Stage, shelf: Shelf) -> image.Built:
-    """Build 15 of the checkout's commit, in the registry."""
-    return put(stage, shelf, "15")
-
-
-def put(stage: Stage, shelf: Shelf, build: str) -> image.Built:
-    revision = image.source(stage.world.pipeline, Repository(stage.world.checkout))
-    stage.revision = revision  # type: ignore[attr-defined]
-    digest = shelf.push(build, revision, revision, build)
-    return image.Built(digest, build, "1.2.3", revision)
-
-
-def deploy(stage: Stage, digest: str | None = None) -> promotion.Promotion:
-    return promotion.deploy(stage.world.pipeline, stage.world.cluster, digest)
-
-
-def promote(stage: Stage, name: str, **options: Any) -> promotion.Promotion:
-    pipeline = stage.world.pipeline
-    return promotion.promote(pipeline, stage.world.cluster, pipeline.environment(name), **options)
-
-
-def proofs(stage: Stage) -> dict[str, proof.Proof]:
-    pipeline = stage.world.pipeline
-    found = live.observe(pipeline, stage.world.cluster, pipeline.environments)
-    return {facts.environment: proof.decide(facts) for facts in found}
-
-
-def refused(stage: Stage, kind: type[DeliveryError], says: str, ask: Callable[[], object]) -> DeliveryError:
-    """It is refused with that reason and a hint; Git and every pod are as before."""
-    before = (stage.world.head(), json.dumps(stage.pods), len(stage.operations))
-    with pytest.raises(kind, match=says) as error:
-        ask()
-    assert error.value.hint
-    assert (stage.world.head(), json.dumps(stage.pods), len(stage.operations)) == before
-    return error.value
+from scripts.tests.played import *
 
 
 def test_the_whole_way(stage: Stage, built: image.Built) -> None:
@@ -328,7 +121,7 @@ def test_digest_that_left_the_registry(stage: Stage, built: image.Built, shelf: 
     """A digest that was deleted from the registry is not promoted."""
     deploy(stage)
     shelf.ask("DELETE", f"manifests/{built.digest}")
-    refused(stage, BadInput, "not in the registry", lambda: promote(stage, "stage"))
+    refused(stage, BadInput, "not in the registry", lambda: bare_promote(stage, "stage"))
 
 
 def test_commit_that_is_not_built(stage: Stage) -> None:
@@ -494,11 +287,16 @@ def test_history_and_status(stage: Stage, built: image.Built, capsys: pytest.Cap
     """status says what each environment could take next, and why not."""
     deploy(stage)
     found = list(proofs(stage).values())
-    document = report.status_document(stage.world.pipeline, stage.world.cluster, found)
-    [following] = document["next"]
-    assert (following["environment"], following["allowed"], following["new"]) == ("stage", True, True)
-    report.print_status(stage.world.pipeline, found)
+    world = stage.world
+    ahead = entry.outlook(world.pipeline, world.cluster, found)
+    report.print_status(found, ahead)
     printed = capsys.readouterr().out
-    assert "stage can take build 15: delivery promote stage" in printed
+    assert "stage cannot take build 15 yet:\n  dev has no evidence about sha256:" in printed
     assert "PROVEN" in printed
+    prepare(stage, "stage")
+    ahead = entry.outlook(world.pipeline, world.cluster, found)
+    [following] = report.status_document(world.cluster, found, ahead)["next"]
+    assert (following["environment"], following["allowed"], following["new"]) == ("stage", True, True)
+    report.print_status(found, ahead)
+    assert "stage can take build 15: delivery promote stage" in capsys.readouterr().out
     subprocess.run(["git", "-C", str(stage.world.server), "fsck"], check=True, capture_output=True)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,13 @@ class Catalog:
         return self.recipe(name, arguments, lambda: {folder.name: folder}, content_stamp(folder))
 
     def base(self, debian: str) -> Recipe:
-        """The slim Debian under every image that we build; `debian` is the image it starts from."""
+        """The slim Debian under every image that we build; `debian` is the image it starts from.
+
+        Made anew each week, so that updates get in without anybody thinking of it.
+        """
         script = self.folder / "images" / "apt-install"
-        return self.recipe("base", {"DEBIAN": debian}, lambda: {"apt-install": script}, content_stamp(script))
+        arguments = {"DEBIAN": debian, "WEEK": datetime.now(UTC).strftime("%G-W%V")}
+        return self.recipe("base", arguments, lambda: {"apt-install": script}, content_stamp(script))
 
     def gateway(self, base: Recipe) -> Recipe:
         """The Git server and the guard before the registry."""

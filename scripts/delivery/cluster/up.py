@@ -6,8 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from delivery import keys
 from delivery import pipeline as pipelines
-from delivery.cluster import host, images, install, paths, preload, seed, services
+from delivery.cluster import admission, host, images, install, paths, preload, seed, services
 from delivery.cluster import kind as kinds
 from delivery.cluster.closed import Closed
 from delivery.cluster.online import Online
@@ -24,7 +25,7 @@ SPACE_TO_START = 6 * _GIB
 SPACE_TO_BUILD = 25 * _GIB
 # Unpacked before Argo CD starts: three of its containers would each unpack their image at once.
 _FIRST = ("argocd", "redis")
-_THEN = ("platform/postgresql", "platform/python")
+_THEN = ("platform/policy-controller", "platform/postgresql", "platform/python")
 
 
 def up(cluster: Cluster, meanwhile: Callable[[], None] = lambda: None) -> None:
@@ -45,6 +46,7 @@ def up(cluster: Cluster, meanwhile: Callable[[], None] = lambda: None) -> None:
 
 def _up(pipeline: Pipeline, cluster: Cluster, source: Online | Closed, meanwhile: Callable[[], None]) -> None:
     digests = kinds.digests(cluster, source.node)
+    keys.create(cluster)
     with ThreadPoolExecutor(4) as pool:
         services.network(cluster)
         beside = pool.submit(_start_services, pipeline, cluster, source, digests, meanwhile)
@@ -56,14 +58,18 @@ def _up(pipeline: Pipeline, cluster: Cluster, source: Online | Closed, meanwhile
             install.namespaces(kind, pipeline, pipeline.root / "cluster")
             unpacked.result()
             install.argocd(kind, images.catalog(), pipeline.root)
+            guards = (kind, images.catalog(), cluster, digests, keys.public(cluster, "stage"))
+            guarded = pool.submit(admission.install, *guards)
             rest = pool.submit(preload.unpack, kinds.node_name(cluster), _THEN)
         if cluster == pipeline.clusters[0]:
             kinds.publish_context(cluster)
         beside.result()
         with phase("Waiting for Argo CD"):
             rest.result()
+            guarded.result()  # before the Applications: stage and prod are shut from the first sync on
             install.applications(kind, pipeline.root)
             install.wait_for_argocd(kind)
+            admission.wait(*guards)
 
 
 def _start_services(

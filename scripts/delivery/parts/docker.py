@@ -87,6 +87,17 @@ def build(
     return identity
 
 
+def image_id(name: str) -> str:
+    """The id of an image that this daemon has; PlatformError when it has none of that name."""
+    daemon = client()
+    try:
+        return str(daemon.images.get(name).id)
+    except (ImageNotFound, APIError, RequestException) as error:
+        raise PlatformError(f"docker image {name}: {_short(error)}", "make it: delivery up") from None
+    finally:
+        daemon.close()
+
+
 def push(repository: str, tag: str, login: Login) -> str:
     """Push repository:tag; the digest, as this very push reports it and from nowhere else."""
     daemon = client(seconds=300)

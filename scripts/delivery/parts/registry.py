@@ -111,10 +111,26 @@ class Registry:
             config = str(json.loads(manifest.body)["config"]["digest"])
         except (ValueError, KeyError, TypeError):
             raise RegistryRefused(f"{repository}@{digest} is not a single image", "build it again") from None
-        answer = self._ask("GET", f"{repository}/blobs/{config}", missing=True)
-        if answer is None or f"sha256:{hashlib.sha256(answer.content).hexdigest()}" != config:
-            raise RegistryRefused(f"registry {self.host} has lost a part of {repository}@{digest}", _DOCTOR)
-        return dict(answer.json())
+        return dict(json.loads(self._blob(repository, config)))
+
+    def attestations(self, repository: str, digest: str) -> list[bytes]:
+        """The signed statements that are attached to a digest, in the order of their coming, not verified."""
+        manifest = self.manifest(repository, f"{digest.replace(':', '-')}.att")
+        if manifest is None:
+            return []
+        try:
+            layers = [str(layer["digest"]) for layer in json.loads(manifest.body)["layers"]]
+        except (ValueError, KeyError, TypeError):
+            raise RegistryRefused(
+                f"registry {self.host}: what is attached to {digest[:19]} cannot be read", _DOCTOR
+            ) from None
+        return [self._blob(repository, layer) for layer in layers]
+
+    def _blob(self, repository: str, digest: str) -> bytes:
+        answer = self._ask("GET", f"{repository}/blobs/{digest}", missing=True)
+        if answer is None or f"sha256:{hashlib.sha256(answer.content).hexdigest()}" != digest:
+            raise RegistryRefused(f"registry {self.host} has lost a part of {repository}: {digest}", _DOCTOR)
+        return bytes(answer.content)
 
     def tag(self, repository: str, manifest: Manifest, tag: str) -> None:
         """Give a manifest that is already there one more tag: the same bytes, so the same digest."""

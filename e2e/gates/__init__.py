@@ -1,0 +1,1 @@
+"""One suite for every environment: what it promises is asked of the service as users reach it."""

@@ -1,0 +1,53 @@
+"""Locust: what a customer does, one thing after the other. Run by test_load.py, in a process of its own."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from locust import FastHttpUser, constant, events, task
+from locust.env import Environment
+
+STEPS = ("GET /orders", "POST /orders EUR", "POST /orders USD", "GET /orders/{id}")
+
+
+@events.init.add_listener
+def only_this_machine(environment: Environment, **_: Any) -> None:
+    """Load is for the cluster on this machine and for nobody else."""
+    if urlsplit(environment.host or "").hostname != "127.0.0.1":
+        raise SystemExit(f"error: {environment.host} is not 127.0.0.1\nhint: run it by `delivery test ENV`")
+
+
+class Customer(FastHttpUser):
+    """Looks at the orders, places one in euros and one in dollars, and reads both."""
+
+    wait_time = constant(0.1)
+    connection_timeout = 5
+    network_timeout = 10
+
+    @task
+    def shop(self) -> None:
+        """The whole journey."""
+        with self._step("GET", "/orders", STEPS[0], 200):
+            pass
+        for currency, step in (("EUR", STEPS[1]), ("USD", STEPS[2])):
+            order = {
+                "customer": "load test",
+                "item": "lamp",
+                "quantity": 12,
+                "unit_price": "19.99",
+                "currency": currency,
+            }
+            with self._step("POST", "/orders", step, 201, json=order) as answer:
+                placed = answer.json() if answer.status_code == 201 else {}
+            if placed:
+                with self._step("GET", f"/orders/{placed['id']}", STEPS[3], 200) as answer:
+                    if answer.status_code == 200 and answer.json() != placed:
+                        answer.failure("not the order that was placed")
+
+    @contextmanager
+    def _step(self, method: str, path: str, name: str, status: int, **options: Any) -> Iterator[Any]:
+        with self.client.request(method, path, name=name, catch_response=True, **options) as answer:
+            if answer.status_code != status:
+                answer.failure(f"{answer.status_code}, not {status}")
+            yield answer

@@ -1,0 +1,129 @@
+"""Only what was tested moves: without its evidence a digest goes nowhere."""
+
+import base64
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from delivery import keys
+from delivery.cluster import tools
+from delivery.parts import credentials
+
+from e2e.conftest import Build
+from e2e.delivery import Checkout
+
+PREDICATE = "https://in-toto.io/attestation/test-result/v0.1"
+MANIFEST = "application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.manifest.v1+json"
+
+
+@pytest.fixture(autouse=True)
+def nothing_moved(platform: Checkout, prod: Build) -> Iterator[None]:
+    """After each attempt prod runs what it ran, and Git asks it for nothing else."""
+    before = platform.on_server("manual-app-helm/values-prod.yaml")
+    yield
+    assert platform.on_server("manual-app-helm/values-prod.yaml") == before
+    assert platform.digests("prod") == {prod.digest}
+
+
+@pytest.fixture
+def untested(platform: Checkout, prod: Build) -> Build:
+    """A newer digest that runs in dev and that nobody tested."""
+    platform.pull()
+    marker = platform.path / "manual-app" / "CHANGES"
+    marker.write_text(f"{marker.read_text() if marker.exists() else ''}not tested yet\n", encoding="utf-8")
+    platform.commit("manual-app: a change that nobody tested")
+    built = platform.delivery("build", "--format", "json").json
+    platform.delivery("deploy", "--digest", built["digest"])
+    return Build(built["digest"], built["build"], built["revision"])
+
+
+def test_an_untested_digest_does_not_leave_dev(platform: Checkout, untested: Build) -> None:
+    """Nobody tested it in dev: stage refuses it, says why, and Git stays as it is."""
+    before = platform.main()
+    ran = platform.delivery("promote", "stage", expect=1)
+    assert "evidence" in ran.error
+    assert platform.main() == before
+    assert untested.digest not in platform.digests("stage")
+
+
+def test_status_says_what_is_missing(platform: Checkout, untested: Build) -> None:
+    """Before I try, I can read what the next environment still wants."""
+    document = platform.delivery("status", "--format", "json").json
+    stage = next(one for one in document["next"] if one["environment"] == "stage")
+    assert (stage["digest"], stage["allowed"]) == (untested.digest, False)
+    assert stage["reasons"]
+
+
+def test_cosign_verifies_the_evidence_by_hand(platform: Checkout, prod: Build) -> None:
+    """I need not trust `delivery`: cosign and the public key show the same evidence, in in-toto's own form."""
+    done = cosign(
+        platform,
+        *("verify-attestation", f"--key={keys.public(platform.cluster, 'stage')}", f"--type={PREDICATE}"),
+        *("--insecure-ignore-tlog=true", subject(platform, prod)),
+    )
+    statements = [json.loads(decoded(line)) for line in done.splitlines() if line.startswith("{")]
+    assert statements
+    for statement in statements:
+        assert statement["predicateType"] == PREDICATE
+        assert statement["subject"][0]["digest"]["sha256"] == prod.digest.removeprefix("sha256:")
+    assert any(statement["predicate"]["result"] == "PASSED" for statement in statements)
+
+
+def test_without_its_evidence_a_digest_is_refused_and_with_it_again_let_in(
+    platform: Checkout, prod: Build
+) -> None:
+    """Absence refuses: I delete the attestation and the gate closes; I put the signed file back and it opens."""
+    login = credentials.load(platform.cluster).registry
+    tag = prod.digest.replace(":", "-") + ".att"
+    base = f"http://{platform.cluster.registry_host}/v2/manual-app/manifests"
+    platform.delivery("promote", "prod")
+    with httpx.Client(auth=(login.username, login.password), trust_env=False, timeout=10) as client:
+        kept = client.get(f"{base}/{tag}", headers={"Accept": MANIFEST})
+        digest, kind = kept.headers["Docker-Content-Digest"], kept.headers["Content-Type"]
+        assert client.delete(f"{base}/{digest}").status_code == 202
+        try:
+            assert "evidence" in platform.delivery("promote", "prod", expect=1).error
+        finally:
+            put = client.put(f"{base}/{tag}", content=kept.content, headers={"Content-Type": kind})
+            assert put.status_code == 201
+    platform.delivery("promote", "prod")
+
+
+def test_the_author_cannot_approve(platform: Checkout, prod: Build) -> None:
+    """Whoever wrote the change is not the one who lets it into prod."""
+    author = platform.git("log", "-1", "--format=%ae", prod.revision)
+    file = platform.path / "pipeline.yaml"
+    before = file.read_text(encoding="utf-8")
+    file.write_text(before.replace("identity: approver@localhost", f"identity: {author}"), encoding="utf-8")
+    try:
+        assert author in platform.delivery("approve", "prod", expect=1).error
+    finally:
+        file.write_text(before, encoding="utf-8")
+
+
+def subject(platform: Checkout, build: Build) -> str:
+    """The image as this host names it."""
+    return f"{platform.cluster.registry_host}/manual-app@{build.digest}"
+
+
+def cosign(platform: Checkout, *arguments: str) -> str:
+    """cosign as a person runs it, with the login of this cluster's registry."""
+    config: Path = keys.docker_config(platform.cluster)
+    done = subprocess.run(
+        [tools.path("cosign"), *arguments],
+        env={**os.environ, "DOCKER_CONFIG": str(config)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def decoded(line: str) -> str:
+    """The statement inside a signed envelope."""
+    return base64.b64decode(json.loads(line)["payload"]).decode()

