@@ -101,7 +101,7 @@ def untested(platform: Checkout, prod: Build) -> str:
 
 
 @pytest.fixture
-def image(platform: Checkout, prod: Build) -> str:
+def tested(platform: Checkout, prod: Build) -> str:
     """What prod runs, as pods name it."""
     return f"{platform.pipeline.image.repository}@{prod.digest}"
 
@@ -126,10 +126,10 @@ def test_every_kind_is_refused_by_tag(platform: Checkout, prod: Build, environme
 
 @pytest.mark.parametrize("environment", GUARDED)
 def test_foreign_and_disguised_images_are_refused(
-    platform: Checkout, prod: Build, image: str, environment: str
+    platform: Checkout, prod: Build, tested: str, environment: str
 ) -> None:
     """Another repository, a look-alike, a tag before the digest, another digest of the platform: refused."""
-    repository, digest = image.split("@")
+    repository, digest = tested.split("@")
     platform_image = platform.get("statefulset", "postgresql", "-n", namespace(platform, "prod"))["spec"][
         "template"
     ]["spec"]["containers"][0]["image"]
@@ -145,12 +145,12 @@ def test_foreign_and_disguised_images_are_refused(
 
 
 @pytest.mark.parametrize("environment", GUARDED)
-def test_other_containers_and_volumes_are_read_too(platform: Checkout, image: str, environment: str) -> None:
+def test_other_containers_and_volumes_are_read_too(platform: Checkout, tested: str, environment: str) -> None:
     """Neither an init container nor a volume made of an image brings what was not tested."""
-    wanted = manifest("Pod", "busybox", good=image, field="initContainers")
+    wanted = manifest("Pod", "busybox", good=tested, field="initContainers")
     assert 'image "busybox"' in refused(create(platform, environment, wanted))
-    wanted = manifest("Pod", image)
-    wanted["spec"]["volumes"] = [{"name": "tools", "image": {"reference": image}}]
+    wanted = manifest("Pod", tested)
+    wanted["spec"]["volumes"] = [{"name": "tools", "image": {"reference": tested}}]
     assert "volume of type image" in refused(create(platform, environment, wanted))
 
 
@@ -204,9 +204,9 @@ def _no_pods(platform: Checkout, *own: str) -> None:
     assert not platform.get("pods", *own, "-l", "bypass=yes")["items"]
 
 
-def test_what_was_tested_is_let_in(platform: Checkout, image: str) -> None:
+def test_what_was_tested_is_let_in(platform: Checkout, tested: str) -> None:
     """The lock is no wall: the digest that has its evidence would start again."""
-    assert create(platform, "prod", manifest("Pod", image), "--dry-run=server").returncode == 0
+    assert create(platform, "prod", manifest("Pod", tested), "--dry-run=server").returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -242,16 +242,16 @@ def without_policy_controller(platform: Checkout) -> Iterator[None]:
 
 
 def test_while_policy_controller_is_down_prod_starts_nothing_and_serves_on(
-    platform: Checkout, image: str
+    platform: Checkout, tested: str
 ) -> None:
     """Without the judge nothing new is let in, not even what was tested; what runs answers every request."""
     own = ("-n", namespace(platform, "prod"))
     pod = platform.pods("prod")[0]["metadata"]["name"]
     with probing(platform.url("prod")) as probe, without_policy_controller(platform):
-        assert "starts nothing new" in refused(create(platform, "prod", manifest("Pod", image)))
+        assert "starts nothing new" in refused(create(platform, "prod", manifest("Pod", tested)))
         platform.kubectl(*own, "label", "pod", pod, "seen=yes")  # what runs may still be looked after
         platform.kubectl(*own, "label", "pod", pod, "seen-")
-        assert create(platform, "stage", manifest("Pod", image), "--dry-run=server").returncode == 0
+        assert create(platform, "stage", manifest("Pod", tested), "--dry-run=server").returncode == 0
     assert probe.answered
     assert not probe.failed
 
