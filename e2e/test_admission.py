@@ -183,7 +183,7 @@ def test_prod_refuses_a_digest_without_evidence(platform: Checkout, untested: st
         ("set", "image", f"pod/{pod}", f"manual-app={untested}"),
     ):
         why = refused(platform.kubectl(*own, *attempt, check=False))
-        assert why == f"the cluster refused {digest}: there is no evidence about it"
+        assert why == f"the cluster refused {digest}: there is no evidence about it that stage's key signed"
     for kind in ("CronJob", "DaemonSet", "Deployment", "Job", "Pod", "ReplicaSet", "StatefulSet"):
         assert digest in refused(create(platform, "prod", manifest(kind, untested)))
 
@@ -269,7 +269,7 @@ def test_a_commit_by_hand_is_refused_where_argo_cd_shows_it(
     platform.git(*helper, "push", "--quiet", url, "HEAD:main")
     try:
         assert refusal(_sync(platform, commit)) == (
-            f"the cluster refused {digest}: there is no evidence about it",
+            f"the cluster refused {digest}: there is no evidence about it that stage's key signed",
             "test it where it comes from, then promote it: delivery test stage",
         )
     finally:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from delivery import approval, change, evidence, gate, image, live, proof, tree
+from delivery import pipeline as pipelines
 from delivery.errors import DeliveryError
 from delivery.parts import credentials, git
 from delivery.parts.registry import Registry
@@ -53,6 +54,7 @@ def question(
             trees=trees,
             change=approval.change(repository, target, commit, built.build, built.digest, trees.chart),
             authors=approval.authors(repository, built.revision) | {change.author(pipeline)[1].lower()},
+            rules=repository.show(commit, pipelines.FILE) == (pipeline.root / pipelines.FILE).read_bytes(),
             now=datetime.now(UTC),
         )
 

@@ -25,6 +25,7 @@ class Question:
     trees: Trees  # what would be deployed now
     change: approval.Change
     authors: frozenset[str]  # of the source commit and of the change
+    rules: bool  # whether the pipeline.yaml that we read is the one that would be deployed with it
     now: datetime
 
 
@@ -49,6 +50,10 @@ def decide(question: Question) -> Decision:
     Absence refuses, and so does everything that is not known.
     """
     refusals, unknowns = _proven(question)
+    if not question.rules:
+        refusals.append(
+            "the pipeline.yaml of this checkout is not the one on the server: git pull, or push it"
+        )
     refusals += tested(question)
     refusals += _soaked(question)
     refusals += [

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from delivery import desired, image
@@ -116,12 +116,17 @@ def rolled_out(
 
     def look() -> Reached[None] | Failed | Pending:
         nonlocal version
-        found, version = pods(kubernetes, environment.namespace)
-        state = rollout(found, pipeline.chart.release, wanted)
-        if isinstance(state, Pending):
-            failure = argocd.failure(api.application(environment.application), enough)
-            return Failed(failure) if failure else state
-        return state
+        items, version = kubernetes.pods(environment.namespace)
+        state = rollout((parse(item) for item in items), pipeline.chart.release, wanted)
+        if isinstance(state, Reached):
+            return state
+        application = api.application(environment.application)
+        stuck = waiting(items)
+        if failed := argocd.failure(application, enough) or hopeless(stuck):
+            return failed
+        operation = application.message if application.operation not in ("", "Succeeded") else ""
+        said = [f"{one.where}: {one.reason}" for one in stuck]
+        return Pending("; ".join(filter(None, [state.seen, *said, operation and f"Argo CD: {operation}"])))
 
     until(
         f"all replicas in {environment.name} run {wanted.digest[:19]}",
@@ -130,6 +135,46 @@ def rolled_out(
         f"look: kubectl --context {kubernetes.cluster.context} -n {environment.namespace} get pods,events",
         lambda left: kubernetes.pods_changed(environment.namespace, version, min(left, 3.0)),
     )
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A container that does not start, and what the node says about it."""
+
+    where: str
+    reason: str
+    message: str
+
+
+# What no waiting mends, whatever the node says besides.
+_NEVER = ("InvalidImageName", "ErrImageNeverPull")
+_PULLS = ("ErrImagePull", "ImagePullBackOff")
+_USUAL = ("ContainerCreating", "PodInitializing")
+
+
+def waiting(items: Iterable[Mapping[str, Any]]) -> list[Waiting]:
+    """The containers of all pods, the migration's too, that wait for more than their turn."""
+    found = []
+    for pod in items:
+        status = pod.get("status") or {}
+        if pod["metadata"].get("deletionTimestamp"):
+            continue
+        for field in ("initContainerStatuses", "containerStatuses"):
+            for one in status.get(field) or []:
+                state = (one.get("state") or {}).get("waiting") or {}
+                reason = str(state.get("reason") or "")
+                if reason and reason not in _USUAL:
+                    where = f"pod {pod['metadata']['name']}, container {one['name']}"
+                    found.append(Waiting(where, reason, " ".join(str(state.get("message") or "").split())))
+    return found
+
+
+def hopeless(stuck: Iterable[Waiting]) -> Failed | None:
+    """The first container that cannot start by waiting: its image is not there, or is no image's name."""
+    for one in stuck:
+        if one.reason in _NEVER or (one.reason in _PULLS and "not found" in one.message):
+            return Failed(f"{one.where}: {one.reason}: {one.message[:300]}")
+    return None
 
 
 def rollout(found: Iterable[Pod], release: str, wanted: Desired) -> Reached[None] | Pending:

@@ -19,9 +19,10 @@ class Reached(Generic[T]):
 
 @dataclass(frozen=True)
 class Failed:
-    """It will not come true by waiting."""
+    """It will not come true by waiting; `hint` where there is a better one than the waiter's."""
 
     reason: str
+    hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def until(
         if isinstance(outcome, Reached):
             return outcome.value
         if isinstance(outcome, Failed):
-            raise NotReached(f"{what}: {outcome.reason}", hint)
+            raise NotReached(f"{what}: {outcome.reason}", outcome.hint or hint)
         left = end - time.monotonic()
         if left <= 0:
             raise NotReached(f"{what}: not within {limit:.0f} s; last seen: {outcome.seen}", hint)

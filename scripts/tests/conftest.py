@@ -22,6 +22,10 @@ from delivery.parts.credentials import write_private
 from delivery.parts.git import Repository
 from delivery.pipeline import Cluster, Environment, Pipeline
 
+from scripts.tests.played import built, stage
+
+__all__ = ["built", "stage"]  # fixtures
+
 ROOT = Path(__file__).resolve().parents[2]
 
 VALUES = """\

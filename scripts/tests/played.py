@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,13 +13,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
-from delivery import approving, desired, entry, image, live, promotion, proof, report
-from delivery.errors import BadInput, DeliveryError, NotReached, PlatformError, Refused
-from delivery.parts import values
+from delivery import approving, desired, image, live, promotion, proof
+from delivery.errors import DeliveryError
 from delivery.parts.credentials import write_private
 from delivery.parts.git import Repository
-from delivery.parts.kubernetes import ClusterMissing, Kubernetes
-from delivery.proof import Verdict
 from ruamel.yaml import YAML
 
 if TYPE_CHECKING:
@@ -47,6 +43,7 @@ class Stage:
         }
         self.operations: list[dict[str, Any]] = []
         self.starts_ready = True
+        self.beside: list[dict[str, Any]] = []  # pods that come with each deployment
         self.lose_refreshes = 0
         self.sync_fails = ""
 
@@ -84,7 +81,7 @@ class Stage:
         self.pods[environment.namespace] = [
             self.pod(environment, f"manual-app-{n}-{build}", reference, build)
             for n in range(data["replicas"])
-        ]
+        ] + self.beside
         status["sync"] = {"status": "Synced", "revision": revision}
         status["health"] = {"status": "Healthy"}
         status["operationState"] = {**state, "phase": "Succeeded"}
@@ -93,7 +90,11 @@ class Stage:
     def pod(self, environment: Any, name: str, reference: str, build: str) -> dict[str, Any]:
         ready = "True" if self.starts_ready else "False"
         return {
-            "metadata": {"name": name, "labels": {"app.kubernetes.io/name": "manual-app"}},
+            "metadata": {
+                "name": name,
+                "uid": f"uid-{name}",
+                "labels": {"app.kubernetes.io/name": "manual-app"},
+            },
             "spec": {"containers": [{"name": "manual-app", "image": reference}]},
             "status": {
                 "phase": "Running",

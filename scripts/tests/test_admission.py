@@ -209,7 +209,7 @@ KEYED = f"{HEAD}{IMAGE}attestation key validation failed for authority stage for
         (f"{KEYED}no matching attestations: ", "there is no evidence about it"),
         (
             f"{KEYED}no matching attestations:\naccepted signatures do not match threshold, Found: 0",
-            "stage's key did not sign its evidence",
+            "there is no evidence about it that stage's key signed",
         ),
         (
             f"{KEYED}no matching attestations:\nno matching subject digest found",

@@ -2,14 +2,12 @@
 
 import asyncio
 import json
-import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -84,11 +82,8 @@ class Helm:
 
 
 @pytest.fixture(scope="session")
-def helm() -> Helm:
-    executable = os.environ.get("HELM") or shutil.which("helm")
-    if not executable:
-        pytest.skip("no helm: neither $HELM nor helm on PATH")
-    return Helm(executable)
+def helm(program: Callable[[str], Path]) -> Helm:
+    return Helm(str(program("helm")))
 
 
 def load(path: Path) -> Any:

@@ -17,6 +17,8 @@ from delivery.pipeline import Approval, Approver, Environment, Freeze, Gates, Pi
 from delivery.proof import Answer, Container, Desired, Facts, Image, Pod, Unknown, decide
 from delivery.tree import Trees
 
+from scripts.tests import test_proof
+
 PIPELINE = pipelines.load(Path(__file__).resolve().parents[2])
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)  # a Wednesday
 DIGEST, OTHER = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
@@ -94,6 +96,7 @@ def question(**changes: Any) -> Question:
         "trees": TREES,
         "change": CHANGE,
         "authors": frozenset({"ada@example.test"}),
+        "rules": True,
         "now": NOW,
     }
     return Question(**asked | changes)
@@ -204,6 +207,10 @@ REFUSED: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
         "stage: tag 15 of Git's values is not in the registry",
         lambda: {"source": decide(facts(image=Image(None, "15", "f" * 40)))},
     ),
+    "other rules than the server's": (
+        "the pipeline.yaml of this checkout is not the one on the server",
+        lambda: {"rules": False},
+    ),
     "approval missing": ("prod needs one approval", lambda: approvals()),
     "approval by the author of the source commit": (
         "an approval by approver@localhost is by the author",
@@ -272,6 +279,19 @@ def test_unknown(changes: dict[str, Any], says: str) -> None:
     assert not decision.allowed
     assert any(says in reason for reason in decision.unknowns), decision
     assert not decision.refusals
+
+
+def test_what_is_not_proven_does_not_go_on() -> None:
+    """Whatever makes a proof MISMATCH refuses, and whatever makes it UNKNOWN keeps the gate shut."""
+    for seen, _ in test_proof.MISMATCHES.values():
+        decision = gate.decide(question(digest=test_proof.DIGEST, source=decide(seen)))
+        assert not decision.allowed
+        assert decision.refusals
+    for seen, _ in test_proof.UNKNOWNS.values():
+        decision = gate.decide(question(digest=test_proof.DIGEST, source=decide(seen)))
+        assert not decision.allowed
+        assert decision.unknowns
+        assert not decision.refusals
 
 
 def test_removing_any_one_thing_refuses() -> None:

@@ -113,13 +113,79 @@ def test_an_application_in_the_middle() -> None:
         "operationState": {"phase": "Failed", "syncResult": {"revision": "c1"}, "message": "job\nfailed"}
     }
     old = {"metadata": {"name": "a"}, "status": status}
-    assert (
-        argocd.failure(argocd.parse(old), lambda r: r == "c1") == "the sync of c1 ended as Failed: job failed"
+    assert argocd.failure(argocd.parse(old), lambda r: r == "c1") == Failed(
+        "the sync of c1 ended as Failed: job failed"
     )
-    assert argocd.failure(argocd.parse(old), lambda r: r == "c2") == ""
+    assert argocd.failure(argocd.parse(old), lambda r: r == "c2") is None
     asked = argocd.parse(old | {"operation": {"sync": {"revision": "c1"}}})
     assert asked.syncing
-    assert argocd.failure(asked, lambda r: True) == ""
+    assert argocd.failure(asked, lambda r: True) is None
+
+
+DENIED = (
+    "one or more objects failed to apply, reason: pods \"a\" is forbidden: ValidatingAdmissionPolicy 'pinned-images' "
+    "with binding 'pinned-images' denied request: image \"x:latest\" is refused in stage: only …"
+)
+
+
+def test_what_admission_refused_is_not_waited_for() -> None:
+    """The cluster's refusal is one line and a hint at once, also while Argo CD tries again."""
+
+    def said(phase: str, message: str, **more: object) -> Failed | None:
+        state = {"phase": phase, "syncResult": {"revision": "c1"}, "message": message}
+        found = argocd.parse({"metadata": {"name": "a"}, "status": {"operationState": state}} | more)
+        return argocd.failure(found, lambda r: r == "c1")
+
+    for phase in ("Running", "Failed"):
+        found = said(phase, DENIED)
+        assert found is not None
+        assert 'image "x:latest" is refused in stage' in found.reason
+        assert found.hint.endswith("delivery promote ENV")
+    away = 'failed calling webhook "policy.sigstore.dev": connection refused'
+    assert said("Running", away) is None, "it may come back"
+    failed = said("Failed", away)
+    assert failed is not None
+    assert "policy-controller does not answer" in failed.reason
+    assert said("Failed", DENIED, operation={"sync": {"revision": "c1"}}) is None, "asked again, not begun"
+
+
+@pytest.mark.parametrize(
+    ("revision", "seen"),
+    [("c" * 40, "c" * 40), ("main", ""), ("", ""), (None, ""), ("c" * 12, ""), ("v1.0", "")],
+)
+def test_only_a_commit_is_a_revision(revision: str | None, seen: str) -> None:
+    """While Argo CD cannot compare it names the branch; that is not a commit that it has seen."""
+    found = argocd.parse({"metadata": {"name": "a"}, "status": {"sync": {"revision": revision}}})
+    assert found.revision == seen
+
+
+def waits(reason: str, message: str = "") -> dict[str, object]:
+    state = {"waiting": {"reason": reason, "message": message}}
+    return {
+        "metadata": {"name": "manual-app-migrate-x"},
+        "status": {"containerStatuses": [{"name": "migrate", "state": state}]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("pod", "seen", "definite"),
+    [
+        (waits("ContainerCreating"), [], False),
+        (waits("ImagePullBackOff", "connection refused"), ["ImagePullBackOff"], False),
+        (waits("CrashLoopBackOff"), ["CrashLoopBackOff"], False),
+        (waits("ErrImagePull", "failed to resolve: not found"), ["ErrImagePull"], True),
+        (waits("InvalidImageName"), ["InvalidImageName"], True),
+        (waits("InvalidImageName") | {"metadata": {"name": "p", "deletionTimestamp": "now"}}, [], False),
+        ({"metadata": {"name": "p"}}, [], False),
+    ],
+)
+def test_containers_that_do_not_start(pod: dict[str, object], seen: list[str], definite: bool) -> None:
+    """The migration's pod, too, says why it waits; an image that is not there is not waited for."""
+    found = live.waiting([pod])
+    assert [one.reason for one in found] == seen
+    failed = live.hopeless(found)
+    assert (failed is not None) is definite
+    assert failed is None or failed.reason.startswith("pod manual-app-migrate-x, container migrate: ")
 
 
 def test_errors_of_an_application() -> None:

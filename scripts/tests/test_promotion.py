@@ -7,29 +7,32 @@ from __future__ import annotations
 
 import json
 import subprocess
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from typing import TYPE_CHECKING
 
 import pytest
-from delivery import approving, desired, entry, image, live, promotion, proof, report
-from delivery.errors import BadInput, DeliveryError, NotReached, PlatformError, Refused
+from delivery import entry, image, report
+from delivery.errors import BadInput, NotReached, PlatformError, Refused
 from delivery.parts import values
 from delivery.parts.credentials import write_private
-from delivery.parts.git import Repository
 from delivery.parts.kubernetes import ClusterMissing, Kubernetes
 from delivery.proof import Verdict
-from ruamel.yaml import YAML
+
+from scripts.tests.played import (
+    REPOSITORY,
+    bare_promote,
+    deploy,
+    kubeconfig,
+    prepare,
+    promote,
+    proofs,
+    put,
+    refused,
+)
 
 if TYPE_CHECKING:
     from conftest import Shelf, World
 
-from scripts.tests.played import *
+    from scripts.tests.played import Stage
 
 
 def test_the_whole_way(stage: Stage, built: image.Built) -> None:
@@ -167,6 +170,37 @@ def test_rollout_that_does_not_come(stage: Stage, built: image.Built) -> None:
     """Pods that never get Ready: within its limit it says so, and what it last saw."""
     stage.starts_ready = False
     with pytest.raises(NotReached, match="not within 1 s; last seen: 0 of 1 replicas"):
+        deploy(stage)
+
+
+def test_an_image_that_is_not_there_is_not_waited_for(stage: Stage, built: image.Built) -> None:
+    """The migration's image cannot be pulled: the wait ends at once, with the pod and what the node says."""
+    message = f"failed to resolve {REPOSITORY}: not found"
+    state = {"waiting": {"reason": "ImagePullBackOff", "message": message}}
+    job = {
+        "metadata": {"name": "manual-app-migrate", "ownerReferences": [{"kind": "Job"}]},
+        "spec": {"containers": [{"name": "migrate", "image": REPOSITORY}]},
+        "status": {"phase": "Pending", "containerStatuses": [{"name": "migrate", "state": state}]},
+    }
+    stage.beside.append(job)
+    stage.starts_ready = False
+    with pytest.raises(
+        NotReached, match=r"manual-app-migrate, container migrate: ImagePullBackOff: .*not found"
+    ):
+        deploy(stage)
+
+
+def test_a_wait_says_why(stage: Stage, built: image.Built) -> None:
+    """A pod that crashes again and again is named when the time is over, not only counted."""
+    state = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}
+    crashing = {
+        "metadata": {"name": "manual-app-migrate", "ownerReferences": [{"kind": "Job"}]},
+        "spec": {"containers": [{"name": "migrate", "image": REPOSITORY}]},
+        "status": {"phase": "Running", "containerStatuses": [{"name": "migrate", "state": state}]},
+    }
+    stage.beside.append(crashing)
+    stage.starts_ready = False
+    with pytest.raises(NotReached, match=r"last seen: 0 of 1 .*container migrate: CrashLoopBackOff"):
         deploy(stage)
 
 

@@ -3,10 +3,8 @@
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from delivery import gate, pipeline
 from delivery.parts.argocd import Application
 from delivery.proof import (
     Answer,
@@ -328,21 +326,3 @@ def test_prod_stays_while_main_moves() -> None:
 def test_identity(text: str, found: tuple[str, str] | None) -> None:
     """An image is its repository and its whole digest, nothing less."""
     assert identity(text) == found
-
-
-def test_gate() -> None:
-    """A digest enters only from the environment before, which is proven to run this very digest."""
-    loaded = pipeline.load(Path(__file__).resolve().parents[2])
-    prod, stage = loaded.environment("prod"), loaded.environment("stage")
-    assert gate.decide(prod, DIGEST, decide(GOOD)).allowed
-    assert "stage is at" in gate.decide(prod, OTHER, decide(GOOD)).refusals[0]
-    assert "takes digests from dev" in gate.decide(stage, DIGEST, decide(GOOD)).refusals[0]
-    for facts, _ in MISMATCHES.values():
-        decision = gate.decide(prod, DIGEST, decide(facts))
-        assert not decision.allowed
-        assert decision.refusals
-    for facts, _ in UNKNOWNS.values():
-        decision = gate.decide(prod, DIGEST, decide(facts))
-        assert not decision.allowed
-        assert decision.unknowns
-        assert not decision.refusals

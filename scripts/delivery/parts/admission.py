@@ -12,7 +12,7 @@ _SAYS = re.compile(r"the evidence says (.+?), not PASSED in (\w+)")
 _REASONS = {
     "no matching policies": "it is neither the app nor a pinned image of the platform",
     "no matching subject digest": "the evidence that hangs on it is about another digest",
-    "do not match threshold": "stage's key did not sign its evidence",
+    "do not match threshold": "there is no evidence about it that stage's key signed",
     "no matching attestations": "there is no evidence about it",
 }
 
@@ -34,6 +34,12 @@ def refusal(message: str) -> tuple[str, str] | None:
         f"the cluster refused {digest[1] if digest else 'an image'}: {_reason(text)}",
         "test it where it comes from, then promote it: delivery test stage",
     )
+
+
+def denial(message: str) -> tuple[str, str] | None:
+    """The same, but only when asking again cannot help: admission answered, and its answer was no."""
+    found = refusal(message)
+    return None if found is None or _DOWN in " ".join(message.split()) else found
 
 
 def _reason(text: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from delivery.errors import PlatformError
+from delivery.parts import admission
 from delivery.wait import Failed, Pending, Reached, until
 
 if TYPE_CHECKING:
@@ -105,8 +106,8 @@ class ArgoCD:
         """Return when no sync runs, and all of a commit recent `enough` is Synced and Healthy."""
 
         def look(found: Application) -> Reached[Application] | Failed | Pending:
-            if reason := failure(found, enough):
-                return Failed(reason)
+            if failed := failure(found, enough):
+                return failed
             good = (found.sync, found.health) == ("Synced", "Healthy") and not found.syncing
             return Reached(found) if good and enough(found.revision) else Pending(found.seen())
 
@@ -146,12 +147,16 @@ class ArgoCD:
         self._kubernetes.patch_custom(*_RESOURCE, name, patch)
 
 
-def failure(application: Application, enough: Callable[[str], bool]) -> str:
-    """Why the sync of a commit recent `enough` ended badly; empty when it did not."""
+def failure(application: Application, enough: Callable[[str], bool]) -> Failed | None:
+    """Why the sync of a commit recent `enough` ended badly, or None; what admission refused is not retried."""
     revision = application.operation_revision
-    if application.failed and revision and enough(revision):
-        return f"the sync of {revision[:12]} ended as {application.operation}: {application.message}"
-    return ""
+    # The message of an operation that runs is its own; before it began, it is of the one before.
+    denied = admission.denial(application.message) if application.operation == "Running" else None
+    if not (application.failed or denied) or not revision or not enough(revision):
+        return None
+    if refused := denied or admission.refusal(application.message):
+        return Failed(f"the sync of {revision[:12]}: {refused[0]}", refused[1])
+    return Failed(f"the sync of {revision[:12]} ended as {application.operation}: {application.message}")
 
 
 def _commit(revision: Any) -> str:

@@ -1,0 +1,255 @@
+"""`delivery test`: what counts as the same pods, what results are believed, and what a broken run leaves."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from delivery import evidence, image, pods, testing
+from delivery.errors import BadInput, NotReached, Refused
+from delivery.parts.credentials import load
+from delivery.parts.registry import Registry
+from delivery.pods import Seen
+
+from scripts.tests.played import deploy, refused
+
+if TYPE_CHECKING:
+    from conftest import World
+
+    from scripts.tests.played import Stage
+
+IMAGE = f"registry.local:5000/manual-app@sha256:{'a' * 64}"
+OTHER = f"registry.local:5000/manual-app@sha256:{'b' * 64}"
+POSTGRES = f"registry.local:5000/platform/postgresql@sha256:{'c' * 64}"
+
+CONFTEST = """
+import json, pytest
+def pytest_addoption(parser):
+    parser.addoption("--environment")
+    parser.addoption("--results")
+def pytest_configure(config):
+    config.outcomes = {}
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.when == "call":
+        item.config.outcomes[item.nodeid] = (report.outcome, str(call.excinfo.value) if call.excinfo else "")
+    return report
+def pytest_sessionfinish(session, exitstatus):
+    tests = [
+        {"id": name, "suite": name.split("/")[2], "check": "c", "outcome": said, "reason": why}
+        for name, (said, why) in session.config.outcomes.items()
+    ]
+    with open(session.config.getoption("--results"), "w") as out:
+        json.dump({"schema": "delivery/results/v1", "tests": tests, "restarted": []}, out)
+"""
+
+
+def seen(name: str, uid: str = "", app: str = "manual-app", image: str = IMAGE, restarts: int = 0) -> Seen:
+    return Seen(name, uid or f"uid-{name}", app, ((app, image, image),), restarts)
+
+
+BEFORE = (seen("a"), seen("b"), seen("postgresql-0", app="postgresql", image=POSTGRES))
+
+
+@pytest.mark.parametrize(
+    ("after", "restarted", "says"),
+    [
+        (BEFORE, (), None),
+        (BEFORE, ("a",), None),
+        ((BEFORE[0], seen("c"), BEFORE[2]), ("b",), None),
+        (
+            (seen("c"), seen("d"), seen("postgresql-0", "new", "postgresql", POSTGRES)),
+            ("a", "b", "postgresql-0"),
+            None,
+        ),
+        ((seen("a", restarts=1), *BEFORE[1:]), ("a",), None),
+        ((BEFORE[0], seen("c"), BEFORE[2]), (), "pod b was replaced"),
+        ((BEFORE[0], seen("c"), BEFORE[2]), ("a",), "pod b was replaced"),
+        ((seen("a", "new"), *BEFORE[1:]), (), "pod a was replaced"),
+        ((seen("a", restarts=1), *BEFORE[1:]), (), "pod a restarted"),
+        ((*BEFORE, seen("c")), (), "pod c came"),
+        ((*BEFORE, seen("c")), ("a",), "pod c came"),
+        ((*BEFORE, seen("x", app="stranger")), (), "pod x came"),
+        ((BEFORE[0], BEFORE[2]), ("b",), "a pod of manual-app did not come back"),
+        ((BEFORE[0], seen("c", image=OTHER), BEFORE[2]), ("b",), "pod c, container manual-app ran .*bbbb"),
+        ((seen("a", image=OTHER), *BEFORE[1:]), ("a",), "pod a, container manual-app ran .*bbbb"),
+        (
+            (*BEFORE[:2], seen("postgresql-0", "new", "postgresql", OTHER)),
+            ("postgresql-0",),
+            "pod postgresql-0 came back with other containers",
+        ),
+        ((*BEFORE[:2], replace(BEFORE[2], images=())), (), "pod postgresql-0 changed its containers"),
+        ((), (), "pod a was replaced"),
+    ],
+)
+def test_the_same_pods(after: tuple[Seen, ...], restarted: tuple[str, ...], says: str | None) -> None:
+    """Only a pod that a test said it restarts may be another one afterwards, and only with the same images."""
+    found = pods.changes(BEFORE, after, restarted, "manual-app", IMAGE)
+    if says is None:
+        assert found == []
+    else:
+        import re
+
+        assert any(re.search(says, reason) for reason in found), found
+
+
+ONE = {"id": "a", "suite": "smoke", "check": "c", "outcome": "passed"}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "Expecting value"),
+        ('{"schema": "delivery/results/v1", "tests": [', "Expecting value"),
+        ("[]", "not delivery/results/v1"),
+        (json.dumps({"schema": "delivery/results/v2", "tests": [ONE]}), "not delivery/results/v1"),
+        (json.dumps({"schema": "delivery/results/v1"}), "tests"),
+        (json.dumps({"schema": "delivery/results/v1", "tests": []}), "no test ran"),
+        (json.dumps({"schema": "delivery/results/v1", "tests": [ONE, ONE]}), "named twice"),
+        (json.dumps({"schema": "delivery/results/v1", "tests": [ONE | {"outcome": "fine"}]}), "outcome"),
+        (json.dumps({"schema": "delivery/results/v1", "tests": [{"id": "a"}]}), "suite"),
+        (
+            json.dumps({"schema": "delivery/results/v1", "tests": [ONE], "artifacts": ["../../etc/passwd"]}),
+            "not in the results' folder",
+        ),
+    ],
+)
+def test_results_that_are_not_believed(tmp_path: Path, text: str, says: str) -> None:
+    """Half-written, empty, of another schema, with outcomes nobody knows: not results."""
+    file = tmp_path / "results.json"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=says):
+        testing.results(file)
+
+
+def test_artifacts(tmp_path: Path) -> None:
+    """A small artifact is kept inside the evidence, of a large one its hash."""
+    (tmp_path / "small").write_bytes(b"x")
+    (tmp_path / "large").write_bytes(b"x" * 100_000)
+    file = tmp_path / "results.json"
+    document = {"schema": "delivery/results/v1", "tests": [ONE], "artifacts": ["small", "large"]}
+    file.write_text(json.dumps(document))
+    small, large = testing.results(file).artifacts
+    assert small["content"] == "eA=="
+    assert "content" not in large
+    assert len(large["digest"]["sha256"]) == 64
+
+
+def suite(stage: Stage, test: str) -> None:
+    """A smoke suite with this one test, committed and pushed."""
+    world = stage.world
+    (world.checkout / "e2e/gates/conftest.py").write_text(CONFTEST)
+    world.commit(world.checkout, "e2e/gates/smoke/test_smoke.py", test, "a suite")
+    world.git(world.checkout, "push", "--quiet", "origin", "main")
+
+
+def run(stage: Stage, name: str = "dev", *suites: str) -> testing.Tested:
+    world = stage.world
+    return testing.run(world.pipeline, world.cluster, world.pipeline.environment(name), suites)
+
+
+def fetched(world: World, digest: str) -> evidence.Found:
+    with Registry(world.cluster.registry_host, load(world.cluster).registry) as registry:
+        return evidence.fetch(
+            world.pipeline, world.cluster, registry, digest, world.pipeline.environment("dev")
+        )
+
+
+@pytest.mark.parametrize(
+    ("test", "result", "reason"),
+    [
+        ("def test_it(): pass\n", "PASSED", None),
+        ("def test_it(): assert 0, 'it broke'\n", "FAILED", "it broke"),
+        ("import pytest\ndef test_it(): pytest.skip('cannot know')\n", "WARNED", "cannot know"),
+    ],
+)
+def test_a_run_leaves_evidence(
+    stage: Stage, built: image.Built, test: str, result: str, reason: str | None
+) -> None:
+    """Passed, failed or not known: what was tested, on which pods, and how it ended, signed and attached."""
+    suite(stage, test)
+    deploy(stage)
+    tested = run(stage)
+    assert (tested.judgement.result, tested.digest) == (result, built.digest)
+    [found] = fetched(stage.world, built.digest).evidence
+    assert (found.result, found.hash) == (result, tested.evidence)
+    assert reason is None or any(reason in one for one in found.reasons)
+    [file] = (stage.world.cluster.state / "statements").rglob("dev-*.json")
+    import base64
+
+    said: dict[str, Any] = json.loads(base64.b64decode(json.loads(file.read_bytes())["payload"]))["predicate"]
+    assert said["run"]["revision"] == stage.world.head()
+    [before] = said["run"]["pods"]["before"]
+    assert before["imageID"] == f"registry.local:5000/manual-app@{built.digest}"
+    assert said["run"]["pods"]["after"] == [before]
+    assert said["run"]["startedOn"] < said["run"]["finishedOn"]
+
+
+@pytest.mark.parametrize(
+    ("test", "says"),
+    [
+        ("import os\ndef test_it(): os._exit(0)\n", "they wrote no results"),
+        ("import os\ndef test_it(): os.kill(os.getpid(), 9)\n", "pytest ended with -9"),
+        ("raise SystemExit\n", "pytest ended with"),
+        ("no test = here\n", "pytest ended with 2"),
+        ("import time\ndef test_it(): time.sleep(60)\n", "did not end within 2 s"),
+        ("", "pytest ended with 5"),
+    ],
+)
+def test_a_broken_run_leaves_nothing(
+    stage: Stage, built: image.Built, monkeypatch: pytest.MonkeyPatch, test: str, says: str
+) -> None:
+    """A run that was killed, hangs or does not even begin: nothing is known, exit 3, and no evidence is left."""
+    suite(stage, test)
+    deploy(stage)
+    waits = stage.world.pipeline.waits.model_copy(update={"tests": 2.0 if "sleep" in test else 60.0})
+    pipeline = stage.world.pipeline.model_copy(update={"waits": waits})
+    stage.world = replace(stage.world, pipeline=pipeline)
+    error = refused(stage, NotReached, says, lambda: run(stage))
+    assert error.exit_code == 3
+    assert fetched(stage.world, built.digest) == evidence.Found()
+
+
+def test_a_pod_that_is_replaced_voids_the_run(stage: Stage, built: image.Built) -> None:
+    """All tests pass, and a pod was another one afterwards: FAILED, with the pod's name."""
+    suite(stage, "import time\ndef test_it(): time.sleep(1)\n")
+    deploy(stage)
+    environment = stage.world.pipeline.environment("dev")
+    reference = f"registry.local:5000/manual-app@{built.digest}"
+
+    def replace_it() -> None:
+        log = stage.world.cluster.state / "tests" / "dev" / "log"
+        for _ in range(1000):
+            if log.exists():
+                break
+            time.sleep(0.01)
+        stage.pods["dev"] = [stage.pod(environment, "manual-app-new", reference, "15")]
+
+    thread = threading.Thread(target=replace_it)
+    thread.start()
+    tested = run(stage)
+    thread.join()
+    assert tested.judgement.result == "FAILED"
+    assert any("pod manual-app-0-15 was replaced" in reason for reason in tested.judgement.reasons)
+
+
+def test_what_is_not_tested(stage: Stage, built: image.Built) -> None:
+    """An unknown suite, suites that are not committed, an environment that runs something else: refused at once."""
+    suite(stage, "def test_it(): pass\n")
+    deploy(stage)
+    refused(stage, BadInput, "there is no suite 'load'", lambda: run(stage, "dev", "load"))
+    refused(stage, BadInput, "there is no suite 'integration'", lambda: run(stage, "stage"))
+    draft = stage.world.checkout / "e2e/gates/smoke/test_draft.py"
+    draft.write_text("")
+    refused(stage, BadInput, "the suites are not committed", lambda: run(stage))
+    draft.unlink()
+    stage.pods["dev"][0]["status"]["containerStatuses"][0]["imageID"] = OTHER
+    refused(stage, Refused, "dev does not run what Git asks for", lambda: run(stage))
+    stage.pods["dev"] = []
+    refused(stage, NotReached, "dev does not run what Git asks for", lambda: run(stage))
