@@ -26,7 +26,8 @@ lint: .venv/ready ## style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 e2e: .venv/ready ## from a bare machine to all tests passed, on a cluster of its own
-	@$(BIN)/python -m pytest e2e scripts/tests manual-app/tests $(E2E)
+	@$(BIN)/python -m pytest e2e $(E2E)
+	@$(BIN)/python -m pytest
 
 bench: .venv/ready ## how fast, as ratios measured in one run
 	@$(BIN)/python -m e2e.bench
