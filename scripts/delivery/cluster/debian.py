@@ -53,7 +53,7 @@ def package_sources(suite: str) -> list[str]:
         return []
     fields = "$(SITE)|$(RELEASE)|$(COMPONENT)|$(ORIGIN)|$(REPO_URI)"
     listed = run(["apt-get", "indextargets", "--format", fields, "Created-By: Packages"], hint=_HINT)
-    found = {}
+    found: dict[tuple[bool, str, str], set[str]] = {}
     for line in listed.splitlines():
         _, release, component, _, uri = line.split("|")
         if release == suite or release.startswith(f"{suite}-"):

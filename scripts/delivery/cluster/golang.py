@@ -124,7 +124,16 @@ class Module:
             [go, "list", "-deps", *packages], hint=_HINT, limit=1800, cwd=self.folder, env=self._env()
         )
         total, count, tail = len(listed.splitlines()), 0, ""
-        command = [go, "build", "-v", "-ldflags", self._linker_flags(), "-o", f"{folder}/", *packages]
+        command: list[str | Path] = [
+            go,
+            "build",
+            "-v",
+            "-ldflags",
+            self._linker_flags(),
+            "-o",
+            f"{folder}/",
+            *packages,
+        ]
         with subprocess.Popen(
             command, cwd=self.folder, env=env, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         ) as build:
@@ -144,7 +153,7 @@ class Module:
         # kubeadm refuses to work without a real version; setting them only relinks.
         k8s = self.version("k8s.io/kubernetes")
         major, minor = k8s.removeprefix("v").split(".")[:2]
-        values = {}
+        values: dict[str, str] = {}
         for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version"):
             values |= {
                 f"{package}.gitVersion": k8s,
@@ -195,4 +204,4 @@ def _is_at_least(go: Path, wanted: re.Match[str]) -> bool:
     except (OSError, subprocess.TimeoutExpired):
         return False
     found = re.match(r"go(\d+)\.(\d+)", out)
-    return bool(found) and (int(found[1]), int(found[2])) >= (int(wanted[1]), int(wanted[2]))
+    return found is not None and (int(found[1]), int(found[2])) >= (int(wanted[1]), int(wanted[2]))

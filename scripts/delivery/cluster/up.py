@@ -193,7 +193,7 @@ def _free() -> int:
 
 
 def _check_ports(cluster: Cluster) -> None:
-    wanted = {}
+    wanted: dict[str, int] = {}
     if not services.running(cluster, "gateway"):
         wanted |= {"registry": cluster.registry, "git": cluster.git}
     if not kinds.exists(cluster):
