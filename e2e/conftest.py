@@ -75,3 +75,15 @@ def prod(platform: Checkout, stage: Build) -> Build:
     platform.delivery("approve", "prod")
     platform.delivery("promote", "prod")
     return stage
+
+
+@pytest.fixture
+def next_build(platform: Checkout, prod: Build) -> Build:
+    """A newer commit of the app, built and running in dev; stage and prod are still at the one before."""
+    platform.pull()
+    marker = platform.path / "manual-app" / "CHANGES"
+    marker.write_text(f"{marker.read_text() if marker.exists() else ''}one more change\n", encoding="utf-8")
+    platform.commit("manual-app: one more change")
+    built = platform.delivery("build", "--format", "json").json
+    platform.delivery("deploy", "--digest", built["digest"])
+    return Build(built["digest"], built["build"], built["revision"])

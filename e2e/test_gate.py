@@ -29,32 +29,20 @@ def nothing_moved(platform: Checkout, prod: Build) -> Iterator[None]:
     assert platform.digests("prod") == {prod.digest}
 
 
-@pytest.fixture
-def untested(platform: Checkout, prod: Build) -> Build:
-    """A newer digest that runs in dev and that nobody tested."""
-    platform.pull()
-    marker = platform.path / "manual-app" / "CHANGES"
-    marker.write_text(f"{marker.read_text() if marker.exists() else ''}not tested yet\n", encoding="utf-8")
-    platform.commit("manual-app: a change that nobody tested")
-    built = platform.delivery("build", "--format", "json").json
-    platform.delivery("deploy", "--digest", built["digest"])
-    return Build(built["digest"], built["build"], built["revision"])
-
-
-def test_an_untested_digest_does_not_leave_dev(platform: Checkout, untested: Build) -> None:
+def test_an_untested_digest_does_not_leave_dev(platform: Checkout, next_build: Build) -> None:
     """Nobody tested it in dev: stage refuses it, says why, and Git stays as it is."""
     before = platform.main()
     ran = platform.delivery("promote", "stage", expect=1)
     assert "evidence" in ran.error
     assert platform.main() == before
-    assert untested.digest not in platform.digests("stage")
+    assert next_build.digest not in platform.digests("stage")
 
 
-def test_status_says_what_is_missing(platform: Checkout, untested: Build) -> None:
+def test_status_says_what_is_missing(platform: Checkout, next_build: Build) -> None:
     """Before I try, I can read what the next environment still wants."""
     document = platform.delivery("status", "--format", "json").json
     stage = next(one for one in document["next"] if one["environment"] == "stage")
-    assert (stage["digest"], stage["allowed"]) == (untested.digest, False)
+    assert (stage["digest"], stage["allowed"]) == (next_build.digest, False)
     assert stage["reasons"]
 
 

@@ -1,21 +1,7 @@
 """Prod never moves by itself, and nobody reaches it past stage."""
 
-import pytest
-
 from e2e.conftest import Build
 from e2e.delivery import Checkout, consistently
-
-
-@pytest.fixture
-def next_build(platform: Checkout, prod: Build) -> Build:
-    """A newer commit of the app, built and running in dev; stage and prod are still at the one before."""
-    platform.pull()
-    marker = platform.path / "manual-app" / "CHANGES"
-    marker.write_text(f"{marker.read_text() if marker.exists() else ''}one more change\n", encoding="utf-8")
-    platform.commit("manual-app: one more change")
-    built = platform.delivery("build", "--format", "json").json
-    platform.delivery("deploy", "--digest", built["digest"])
-    return Build(built["digest"], built["build"], built["revision"])
 
 
 def test_prod_does_not_move_when_main_moves(platform: Checkout, prod: Build, next_build: Build) -> None:
