@@ -12,7 +12,7 @@ FROM system
 COPY upstream/hack/gpg-wrapper.sh upstream/hack/git-verify-wrapper.sh upstream/entrypoint.sh /usr/local/bin/
 COPY bin/argocd bin/helm /usr/local/bin/
 RUN cd /usr/local/bin && chmod +x *.sh \
- && for name in repo-server application-controller applicationset-controller; do ln -s argocd argocd-$name; done
+ && for name in repo-server application-controller; do ln -s argocd argocd-$name; done
 ENV USER=argocd
 USER 999
 WORKDIR /home/argocd
