@@ -20,14 +20,14 @@ down: .venv/ready ## remove it all; stops Docker if it was started from here
 	@DELIVERY_CLUSTER=manual-app-e2e $(BIN)/delivery down
 
 test: .venv/ready ## the fast tests: seconds, no Docker
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 3 -m 'not slow'
 
 lint: .venv/ready ## style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 e2e: .venv/ready ## from a bare machine to all tests passed, on a cluster of its own
 	@$(BIN)/python -m pytest e2e $(E2E)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 3
 
 bench: .venv/ready ## how fast, as ratios measured in one run
 	@$(BIN)/python -m e2e.bench
@@ -46,6 +46,6 @@ report: .venv/ready ## what runs where, and the proof
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq python3-venv >/dev/null; } \
 	  || { echo "error: this python3 has no venv module" >&2; echo "hint: apt-get install python3-venv" >&2; exit 4; }
 	@[ -x $(BIN)/pip ] || $(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@

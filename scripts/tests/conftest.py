@@ -144,6 +144,13 @@ class World:
         return git(clone, "rev-parse", "HEAD")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever signs with the real cosign takes seconds, and hundreds of tests take minutes: `slow`."""
+    for item in items:
+        if "signers" in getattr(item, "fixturenames", ()):
+            item.add_marker("slow")
+
+
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """A checkout with the real pipeline.yaml, an app and a chart, pushed to a bare repository."""
