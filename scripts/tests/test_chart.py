@@ -112,6 +112,11 @@ def find(manifests: list[Manifest], wanted: str) -> Manifest:
     return found
 
 
+def wave(manifest: Manifest) -> int:
+    """When Argo CD applies it."""
+    return int(manifest["metadata"].get("annotations", {}).get("argocd.argoproj.io/sync-wave", 0))
+
+
 def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Every value with its path; list items go by their name where they have one."""
     if isinstance(node, dict) and node:
@@ -206,6 +211,7 @@ def test_platform_images_too(helm: Helm, part: str, digest: str) -> None:
         "image.tags",
         "service.port",
         "database.password",
+        "migration.wave",
         "resources.limits.gpu",
         "global.typo",
         "postgresql.typo",
@@ -236,6 +242,7 @@ def test_unknown_keys(helm: Helm, path: str) -> None:
         ("replicas", 0),
         ("service", {"nodePort": 80}),
         ("image", {"tag": 19, "digest": DIGEST}),
+        ("migration", {"rollout": "after"}),
         ("exchangeRates", {"url": "rates:8080"}),
     ],
 )
@@ -311,21 +318,30 @@ def test_images_are_pinned(helm: Helm, environment: str) -> None:
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_migration_is_the_same_image(helm: Helm, environment: str) -> None:
-    """The migration runs the very image that is deployed, before it, and is no replica of the app."""
+    """The migration runs the very image that is deployed, after its database is there, and is no replica of the app."""
     manifests = helm.environment(environment)
     app, job = find(manifests, "Deployment/manual-app"), find(manifests, f"Job/{MIGRATION}")
     images = [c["image"] for m in (app, job) for c in containers(m["spec"]["template"]["spec"])]
     assert images == [f"registry.local:5000/manual-app@{DIGEST}"] * 2
-
-    def wave(manifest: Manifest) -> int:
-        return int(manifest["metadata"].get("annotations", {}).get("argocd.argoproj.io/sync-wave", 0))
-
     database = find(manifests, "StatefulSet/postgresql")
-    assert wave(database) < wave(job) < wave(app)
+    assert wave(database) < wave(job) <= wave(app)
     needed = [m for m in manifests if m["kind"] in ("NetworkPolicy", "ServiceAccount")]
     assert all(wave(m) < wave(job) for m in needed)
     selector = app["spec"]["selector"]["matchLabels"]
     assert not selector.items() <= job["spec"]["template"]["metadata"]["labels"].items()
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_nobody_asks_a_version_whose_database_is_not_ready(helm: Helm, environment: str) -> None:
+    """stage and prod start a new version when its migration is done; in dev both start at once, and no request
+    reaches the new pods before they call themselves ready.
+    """
+    manifests = helm.environment(environment)
+    app, job = find(manifests, "Deployment/manual-app"), find(manifests, f"Job/{MIGRATION}")
+    assert (wave(job) < wave(app)) == (environment != "dev")
+    [container] = app["spec"]["template"]["spec"]["containers"]
+    assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    assert app["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
 
 
 def test_another_digest_is_another_job(helm: Helm) -> None:
