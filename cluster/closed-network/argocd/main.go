@@ -16,13 +16,12 @@ import (
 	askpass "github.com/argoproj/argo-cd/v3/cmd/argocd-git-ask-pass/commands"
 	reposerver "github.com/argoproj/argo-cd/v3/cmd/argocd-repo-server/commands"
 	"github.com/argoproj/argo-cd/v3/common"
-	"github.com/argoproj/argo-cd/v3/util/grpc"
 	"github.com/argoproj/argo-cd/v3/util/log"
 )
 
 func main() {
+	// Upstream also turns off gRPC's SRV lookups here. Nothing in this build turns them on: no grpclb is linked in.
 	klog.SetLogger(log.NewLogrusLogger(log.NewWithCurrentConfig()))
-	grpc.DisableSRVLookups()
 	parts := map[string]func() *cobra.Command{
 		common.CommandApplicationController: controller.NewCommand,
 		common.CommandGitAskPass:            askpass.NewCommand,
