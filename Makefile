@@ -35,8 +35,8 @@ bench: .venv/ready ## how fast, as ratios measured in one run
 doctor: .venv/ready ## what is there and what is missing
 	@$(BIN)/delivery doctor
 
-report: .venv/ready ## what runs where, and the proof
-	@$(BIN)/delivery verify
+report: .venv/ready ## the proof, the tests and the trail, as one page
+	@$(BIN)/delivery report
 
 # A killed run leaves no `ready`, and the next one goes on from there.
 .venv/ready: requirements.lock pyproject.toml

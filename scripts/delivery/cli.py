@@ -3,6 +3,7 @@
 import sys
 import traceback
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -233,6 +234,39 @@ def status(format: AsFormat = Format.text) -> None:
         report.write_json(report.status_document(cluster, proofs, ahead))
     else:
         report.print_status(proofs, ahead)
+
+
+@app.command(name="report")
+def report_(
+    output: Annotated[
+        Path | None, typer.Option(help="Where the page goes; else report.html in the cluster's state folder.")
+    ] = None,
+    format: AsFormat = Format.text,
+) -> None:
+    """Write the proof, the tests and the trail as one page; its exit code is that of `verify`."""
+    from datetime import UTC, datetime
+    from itertools import islice
+
+    from delivery import change, entry, live, page, proof, report
+    from delivery.parts import git
+
+    pipeline = _pipeline()
+    cluster = pipeline.cluster()
+    at = datetime.now(UTC)
+    proofs = [proof.decide(facts) for facts in live.observe(pipeline, cluster, pipeline.environments)]
+    ahead = entry.outlook(pipeline, cluster, proofs)
+    tests = entry.tests(pipeline, cluster, proofs)
+    with git.clone(cluster.git_url, pipeline.git.branch, bare=True) as repository:
+        entries = list(islice(change.history(repository), 100))
+    document = report.report_document(cluster, proofs, ahead, tests, entries, at)
+    if format is Format.json:
+        report.write_json(document)
+    else:
+        file = output or cluster.state / "report.html"
+        page.write(document, file)
+        report.print_proofs(proofs)
+        print(f"the page: {file}")
+    _judge(proofs)
 
 
 @app.command()

@@ -25,6 +25,15 @@ class Next:
     decision: gate.Decision
 
 
+@dataclass(frozen=True)
+class Tests:
+    """What is on record about the tests of the digest that an environment runs."""
+
+    environment: str
+    digest: str
+    found: evidence.Found | Unknown
+
+
 def question(
     pipeline: Pipeline,
     cluster: Cluster,
@@ -73,6 +82,20 @@ def outlook(pipeline: Pipeline, cluster: Cluster, proofs: Iterable[Proof]) -> li
     except (git.GitFailed, git.ServerUnreachable):
         return []  # the proofs say so
     return found
+
+
+def tests(pipeline: Pipeline, cluster: Cluster, proofs: Iterable[Proof]) -> list[Tests]:
+    """The signed evidence about what each environment is asked to run; none for what cannot be read."""
+
+    def one(proof: Proof) -> list[Tests]:
+        wanted, name = proof.facts.desired, proof.facts.environment
+        if isinstance(wanted, Unknown):
+            return []
+        found = _evidence(pipeline, cluster, wanted.digest, pipeline.environment(name))
+        return [Tests(name, wanted.digest, found)]
+
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        return [found for some in pool.map(one, proofs) for found in some]
 
 
 def _next(

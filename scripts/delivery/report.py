@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console
@@ -12,7 +13,7 @@ from rich.text import Text
 
 from delivery import gate
 from delivery.change import Entry
-from delivery.entry import Next
+from delivery.entry import Next, Tests
 from delivery.pipeline import Cluster
 from delivery.promotion import Preview
 from delivery.proof import Answer, Desired, Image, Pod, Proof, Unknown, Verdict
@@ -51,6 +52,33 @@ def status_document(cluster: Cluster, proofs: Iterable[Proof], ahead: Iterable[N
         for one in ahead
     ]
     return proof_document(cluster, proofs) | {"schema": "delivery/status/v1", "next": next_}
+
+
+def report_document(
+    cluster: Cluster,
+    proofs: Iterable[Proof],
+    ahead: Iterable[Next],
+    tests: Iterable[Tests],
+    entries: Iterable[Entry],
+    at: datetime,
+) -> dict[str, Any]:
+    """All of it, as of one moment: the status, the evidence and the trail; schema delivery/report/v1."""
+    proofs = list(proofs)
+    return status_document(cluster, proofs, ahead) | {
+        "schema": "delivery/report/v1",
+        "at": at.isoformat(timespec="seconds"),
+        "one_digest": one_digest(proofs),
+        "tests": [_tests(one) for one in tests],
+        "changes": history_document(entries)["changes"],
+    }
+
+
+def one_digest(proofs: Iterable[Proof]) -> str | None:
+    """The digest that is proven in each of several environments, or None."""
+    proofs = list(proofs)
+    digests = {one.facts.desired.digest for one in proofs if isinstance(one.facts.desired, Desired)}
+    same = len(proofs) > 1 and len(digests) == 1 and worst(proofs) is Verdict.PROVEN
+    return digests.pop() if same else None
 
 
 def tested_document(tested: Tested) -> dict[str, Any]:
@@ -92,12 +120,8 @@ def print_proofs(proofs: Iterable[Proof]) -> None:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         for note in one.notes:
             console.print(f"  {one.facts.environment}: {note}", markup=False, highlight=False, style="dim")
-    digests = {one.facts.desired.digest for one in proofs if isinstance(one.facts.desired, Desired)}
-    if len(proofs) > 1 and len(digests) == 1 and worst(proofs) is Verdict.PROVEN:
-        names = ", ".join(one.facts.environment for one in proofs)
-        console.print(
-            f"One digest in {names}: {digests.pop()}", markup=False, highlight=False, soft_wrap=True
-        )
+    if digest := one_digest(proofs):
+        _say(f"One digest in {', '.join(one.facts.environment for one in proofs)}: {digest}")
 
 
 def print_status(proofs: Iterable[Proof], ahead: Iterable[Next]) -> None:
@@ -181,6 +205,26 @@ def _environment(proof: Proof) -> dict[str, Any]:
             pod: asdict(answer) if isinstance(answer, Answer) else {"error": answer.reason}
             for pod, answer in facts.answers.items()
         },
+    }
+
+
+def _tests(tests: Tests) -> dict[str, Any]:
+    facts = {"environment": tests.environment, "digest": tests.digest}
+    if isinstance(tests.found, Unknown):
+        return facts | {"newest": None, "rejected": [], "error": tests.found.reason}
+    newest = tests.found.newest
+    return facts | {
+        "newest": newest
+        and {
+            "result": newest.result,
+            "suites": dict(newest.suites),
+            "excused": sorted(newest.excused),
+            "reasons": list(newest.reasons),
+            "finished": newest.finished.isoformat(timespec="seconds"),
+            "hash": newest.hash,
+        },
+        "rejected": list(tests.found.rejected),
+        "error": None,
     }
 
 

@@ -53,6 +53,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         ("promote stage", 4, "cluster manual-app is not up"),
         ("deploy", 4, "cluster manual-app is not up"),
         ("verify", 3, "UNKNOWN"),
+        ("report", 4, "git clone"),
         ("verify prod", 3, "UNKNOWN: not everything could be read (prod)"),
     ],
 )

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import subprocess
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
-from delivery import entry, image, report
+from delivery import change, entry, image, page, report
 from delivery.errors import BadInput, NotReached, PlatformError, Refused
-from delivery.parts import values
+from delivery.parts import git, values
 from delivery.parts.credentials import write_private
 from delivery.parts.kubernetes import ClusterMissing, Kubernetes
 from delivery.proof import Verdict
@@ -333,4 +334,12 @@ def test_history_and_status(stage: Stage, built: image.Built, capsys: pytest.Cap
     assert (following["environment"], following["allowed"], following["new"]) == ("stage", True, True)
     report.print_status(found, ahead)
     assert "stage can take build 15: delivery promote stage" in capsys.readouterr().out
+    tests = entry.tests(world.pipeline, world.cluster, found)
+    with git.clone(world.cluster.git_url, world.pipeline.git.branch) as repository:
+        changes = list(change.history(repository))
+    document = report.report_document(world.cluster, found, ahead, tests, changes, datetime.now(UTC))
+    assert [one["newest"] and one["newest"]["result"] for one in document["tests"]] == ["PASSED"]
+    text = page.html(document)
+    assert f"manual-app@{built.digest}" in text
+    assert "delivery promote stage" in text
     subprocess.run(["git", "-C", str(stage.world.server), "fsck"], check=True, capture_output=True)
