@@ -3,6 +3,9 @@
 Each round brings one new digest to dev the way users do (commit, push, Argo CD, pods Ready) and then the
 same digest to a copy of dev with `kubectl set image`, the floor that no delivery can beat. The two take
 turns, so that a slow moment of the machine meets both. Medians, because these machines are noisy.
+
+What admission costs is asked of the API server directly: prod's own pod, made as a dry run in prod and in the
+namespace that nobody guards.
 """
 
 import json
@@ -22,6 +25,8 @@ from delivery.cluster import tools
 from e2e.delivery import APP, Checkout
 
 ROUNDS = 5
+# What a promotion asks the API server to admit: Deployment, ReplicaSet, Job, its pod, and two replicas.
+REQUESTS = 6
 NAMESPACE = "bench"
 
 
@@ -54,6 +59,7 @@ def _measure(checkout: Checkout, rounds: int) -> dict[str, list[float]]:
         done = checkout.delivery("deploy", "--format", "json").json
         measured["commit"].append(done["seconds"]["ready"])
         measured["set image"].append(_timed(partial(_set_image, checkout, done["digest"])))
+    measured["guarded"], measured["unguarded"] = _admission(checkout, rounds * 4)
     measured["verify"] = [_timed(lambda: checkout.delivery("verify", "dev")) for _ in range(rounds)]
     return measured
 
@@ -76,6 +82,20 @@ def _copy_of_dev(checkout: Checkout) -> None:
     ).stdout
     checkout.kubectl("-n", NAMESPACE, "apply", "-f", "-", input=rendered)
     checkout.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/manual-app", "--timeout=120s")
+
+
+def _admission(checkout: Checkout, rounds: int) -> tuple[list[float], list[float]]:
+    """Seconds to have prod's pod admitted in prod, and in a namespace without a guard; in turns."""
+    [running, *_] = checkout.get("pods", "-n", "prod", "-l", APP)["items"]
+    spec = {key: value for key, value in running["spec"].items() if key != "nodeName"}
+    taken: dict[str, list[float]] = {"prod": [], NAMESPACE: []}
+    for _ in range(rounds):
+        for namespace, times in taken.items():
+            metadata = {"name": "bench", "namespace": namespace}
+            pod = json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+            ask = partial(checkout.kubectl, "create", "--dry-run=server", "-f", "-", input=pod)
+            times.append(_timed(ask))
+    return taken["prod"], taken[NAMESPACE]
 
 
 def _set_image(checkout: Checkout, digest: str) -> None:
@@ -122,6 +142,8 @@ def _report(measured: dict[str, list[float]]) -> None:
         "commit pushed -> Ready in dev": measured["commit"],
         "image built and pushed": measured["build"],
         "delivery verify dev": measured["verify"],
+        "a pod admitted in prod": measured["guarded"],
+        "a pod admitted without a guard": measured["unguarded"],
     }
     print(f"{'':42} {'median':>7} {'min':>7} {'max':>7}")
     for name, values in rows.items():
@@ -129,6 +151,8 @@ def _report(measured: dict[str, list[float]]) -> None:
     ratios = [commit / base for commit, base in zip(measured["commit"], floor, strict=True)]
     print(f"commit / floor, round by round: median {statistics.median(ratios):.2f}", end="")
     print(f" ({', '.join(f'{ratio:.2f}' for ratio in ratios)})")
+    more = statistics.median(measured["guarded"]) - statistics.median(measured["unguarded"])
+    print(f"admission: {more * 1000:.0f} ms a request, {more * REQUESTS:.2f} s of a promotion's {REQUESTS}")
 
 
 if __name__ == "__main__":
