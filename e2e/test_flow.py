@@ -9,8 +9,8 @@ from e2e.delivery import Checkout
 
 def test_a_second_build_of_the_same_commit_is_the_first(platform: Checkout, image: Build) -> None:
     """I can run the build as often as I like: one commit has one digest."""
-    again = platform.delivery("build", "--format", "json").json
-    assert (again["digest"], again["build"], again["new"]) == (image.digest, image.number, False)
+    first, again = (platform.delivery("build", "--format", "json").json for _ in range(2))
+    assert again == first | {"new": False}
 
 
 def test_dev_deploys_by_itself_after_the_push(platform: Checkout, dev: Build) -> None:
