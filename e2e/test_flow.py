@@ -81,6 +81,13 @@ def test_up_again_changes_nothing(platform: Checkout, prod: Build) -> None:
     assert (platform.main(), {pod["metadata"]["uid"] for pod in platform.pods("prod")}) == before
 
 
+def test_doctor_finds_everything_well(platform: Checkout) -> None:
+    """When something is odd I ask the doctor: it looks at every part, and tries what prod must refuse."""
+    said = platform.delivery("doctor").out
+    for part in ("disk", "docker", "images", "registry", "gateway", "cluster", "argocd", "admission"):
+        assert f"✓ {part}: " in said
+
+
 def test_the_ci_questions_are_answered(platform: Checkout) -> None:
     """Before any environment: the code compiles, the image builds, the container runs, Helm works, HTTP answers."""
     ran = platform.delivery("ci")

@@ -80,6 +80,27 @@ def wait(
     installing.kubectl(kind, "wait", "--for=condition=Ready", f"--timeout={_POLICIES_LIMIT}s", *names)
 
 
+def seen(kind: KindCluster, cluster: Cluster) -> str:
+    """What the last environment says to a dry run of what it must refuse; PlatformError when it would take it."""
+    pipeline = pipelines.load(cluster.root)
+    repository, last = pipeline.image.repository, pipeline.environments[-1]
+    refused = {
+        "pinned-images": f"{repository}:latest",
+        "policy.sigstore.dev": f"{repository}@sha256:{'0' * 64}",
+    }
+    for guard, image in refused.items():
+        try:
+            installing.kubectl(
+                kind, "create", "--dry-run=server", "-f", "-", text=json.dumps(_pod(image, last.namespace))
+            )
+        except PlatformError as error:
+            if guard not in error.message:
+                raise
+        else:
+            raise PlatformError(f"{last.name} would take {image}: {guard} does not guard it", "")
+    return f"{last.name} refuses an image by tag, and a digest without evidence"
+
+
 def pinned_images(folder: Path, repository: str, platform: list[str]) -> list[Manifest]:
     """The API server's own policies: `repository` by any digest, of the platform these references."""
     manifests = _load(folder / "pinned-images.yaml")
@@ -107,6 +128,19 @@ def controller(folder: Path, image: str) -> Manifest:
     (deployment,) = _load(folder / CONTROLLER / "deployment.yaml")
     deployment["spec"]["template"]["spec"]["containers"][0]["image"] = image
     return _filled([deployment])[0]
+
+
+def _pod(image: str, namespace: str) -> Manifest:
+    # As strict as Pod Security wants it, so that only the image can be the reason against it.
+    context = {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    container = {"name": "doctor", "image": image, "securityContext": context}
+    metadata = {"name": "doctor", "namespace": namespace}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [container]}}
 
 
 def _repository(cluster: Cluster) -> str:

@@ -131,6 +131,8 @@ def doctor(cluster: Cluster) -> list[Check]:
     checks.append(_checked("cluster", lambda: _cluster_seen(cluster), "delivery up"))
     if checks[-1].ok:
         checks.append(_checked("argocd", lambda: _argocd_seen(cluster), "delivery up"))
+        guards = _checked("admission", lambda: admission.seen(kinds.handle(cluster), cluster), "delivery up")
+        checks.append(guards)
     return checks
 
 
