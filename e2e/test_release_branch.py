@@ -1,0 +1,109 @@
+"""Strategy 1: main goes to dev, the branch `release` to stage, and prod stands on a tag."""
+
+from collections.abc import Iterator
+
+import pytest
+from delivery.parts import git
+
+from e2e.conftest import Build
+from e2e.delivery import Checkout, consistently
+
+TAG = "v1.0"  # as argocd/release-branch/manual-app-prod.yaml has it
+
+
+@pytest.fixture
+def released(platform: Checkout, prod: Build, next_build: Build) -> Iterator[str]:
+    """The Applications of the release-branch strategy, with `release` and the tag where main is; the commit."""
+    commit = platform.main()
+    platform.pull()
+    push(platform, f"{commit}:refs/heads/release")
+    if git.server_ref(platform.cluster.git_url, f"refs/tags/{TAG}") is None:  # a tag is never moved
+        push(platform, f"{commit}:refs/tags/{TAG}")
+    try:
+        apply(platform, "release-branch")
+        yield commit
+    finally:
+        apply(platform, "manual-promotion")
+        for environment in platform.environments():
+            follows(platform, environment.name, platform.main())
+
+
+def test_stage_follows_release_and_prod_stands_on_its_tag(
+    platform: Checkout, prod: Build, next_build: Build, released: str
+) -> None:
+    """Changing over restarts nothing. Main moves and stage does not, until `release` reaches the commit; prod keeps
+    its pods all the while.
+    """
+    before = {name: uids(platform, name) for name in ("stage", "prod")}
+    tagged = git.server_ref(platform.cluster.git_url, f"refs/tags/{TAG}")
+    assert tagged
+    follows(platform, "stage", released)
+    follows(platform, "prod", tagged)
+    assert {name: uids(platform, name) for name in before} == before
+
+    values = platform.pipeline.environment("stage").values
+    platform.edit(values, prod.digest, next_build.digest)
+    moved = platform.commit("stage: the next build")
+    push(platform, f"{moved}:refs/heads/main")
+    try:
+        follows(platform, "dev", moved)
+        refresh(platform, "stage")
+        consistently(lambda: same(uids(platform, "stage"), before["stage"]), seconds=5)
+        push(platform, f"{moved}:refs/heads/release")
+        follows(platform, "stage", moved)
+        assert platform.digests("stage") == {next_build.digest}
+        same(uids(platform, "prod"), before["prod"])
+    finally:
+        platform.edit(values, next_build.digest, prod.digest)
+        back = platform.commit("stage: as it was")
+        push(platform, f"{back}:refs/heads/main")
+        push(platform, f"{back}:refs/heads/release")
+        follows(platform, "stage", back)
+    assert platform.digests("stage") == {prod.digest}
+
+
+def push(platform: Checkout, refspec: str) -> None:
+    """git push, with the password of this cluster's Git server."""
+    helper = ("-c", f"credential.helper=store --file={platform.cluster.git_credentials}")
+    platform.git(*helper, "push", "--quiet", platform.cluster.git_url, refspec)
+
+
+def apply(platform: Checkout, strategy: str) -> None:
+    """The three Applications of a strategy, as argocd/README.md says."""
+    folder = str(platform.path / "argocd" / strategy)
+    platform.kubectl("apply", "--server-side", "--force-conflicts", "-k", folder)
+
+
+def refresh(platform: Checkout, environment: str) -> str:
+    """Make Argo CD look at Git now; the Application's name."""
+    name = platform.pipeline.environment(environment).application
+    annotation = "argocd.argoproj.io/refresh=normal"
+    platform.kubectl("-n", "argocd", "annotate", "application", name, annotation, "--overwrite")
+    return name
+
+
+def follows(platform: Checkout, environment: str, commit: str) -> None:
+    """Argo CD says that the environment is what this commit asks for."""
+    name = refresh(platform, environment)
+    for path, value in (
+        ("{.status.sync.revision}", commit),
+        ("{.status.sync.status}", "Synced"),
+        ("{.status.health.status}", "Healthy"),
+    ):
+        platform.kubectl(
+            *("-n", "argocd", "wait", f"application/{name}", f"--for=jsonpath={path}={value}"),
+            "--timeout=90s",
+        )
+    # Healthy may still be of the commit before.
+    own = ("-n", platform.pipeline.environment(environment).namespace)
+    platform.kubectl(*own, "rollout", "status", "deployment/manual-app", "--timeout=90s")
+
+
+def uids(platform: Checkout, environment: str) -> set[str]:
+    """Which pods of the app an environment has."""
+    return {pod["metadata"]["uid"] for pod in platform.pods(environment)}
+
+
+def same(now: set[str], before: set[str]) -> None:
+    """No pod came or went."""
+    assert now == before
