@@ -33,5 +33,5 @@ def test_the_next_version_comes_and_goes_and_nobody_notices(
     found = httpx.get(f"{url}/orders/{made.json()['id']}", timeout=10, trust_env=False)
     assert found.json() == made.json()
     for environment in ("stage", "dev"):
-        assert platform.delivery("rollback", environment, "--format", "json").json["digest"] == prod.digest
+        platform.delivery("rollback", environment, "--digest", prod.digest)
     assert platform.delivery("verify", "--format", "json").json["verdict"] == "PROVEN"
