@@ -84,20 +84,19 @@ def seen(kind: KindCluster, cluster: Cluster) -> str:
     """What the last environment says to a dry run of what it must refuse; PlatformError when it would take it."""
     pipeline = pipelines.load(cluster.root)
     repository, last = pipeline.image.repository, pipeline.environments[-1]
-    refused = {
-        "pinned-images": f"{repository}:latest",
-        "policy.sigstore.dev": f"{repository}@sha256:{'0' * 64}",
+    reasons = {
+        f"{repository}:latest": "pinned-images",
+        f"{repository}@sha256:{'0' * 64}": "no matching attestations",
     }
-    for guard, image in refused.items():
+    for image, reason in reasons.items():
+        pod = json.dumps(_pod(image, last.namespace))
         try:
-            installing.kubectl(
-                kind, "create", "--dry-run=server", "-f", "-", text=json.dumps(_pod(image, last.namespace))
-            )
+            installing.kubectl(kind, "create", "--dry-run=server", "-f", "-", text=pod)
         except PlatformError as error:
-            if guard not in error.message:
+            if reason not in error.message:
                 raise
         else:
-            raise PlatformError(f"{last.name} would take {image}: {guard} does not guard it", "")
+            raise PlatformError(f"{last.name} would take {image}", "")
     return f"{last.name} refuses an image by tag, and a digest without evidence"
 
 
