@@ -105,6 +105,18 @@ class Checkout:
         who = ("-c", "user.name=Dev Eloper", "-c", "user.email=dev@example.org")
         self.git(*who, "pull", "--quiet", "--rebase", self.cluster.git_url, "main")
 
+    def push(self, refspec: str, *options: str) -> None:
+        """git push to the Git server by hand, with its password."""
+        helper = ("-c", f"credential.helper=store --file={self.cluster.git_credentials}")
+        self.git(*helper, "push", "--quiet", *options, self.cluster.git_url, refspec)
+
+    def refresh(self, environment: str) -> str:
+        """Make Argo CD look at Git now; the Application's name."""
+        name = self.pipeline.environment(environment).application
+        annotation = "argocd.argoproj.io/refresh=normal"
+        self.kubectl("-n", "argocd", "annotate", "application", name, annotation, "--overwrite")
+        return name
+
     def main(self) -> str:
         """The commit that the Git server's main is at."""
         commit = git.server_ref(self.cluster.git_url, "refs/heads/main")

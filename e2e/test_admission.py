@@ -260,13 +260,12 @@ def test_a_commit_by_hand_is_refused_where_argo_cd_shows_it(
     platform: Checkout, prod: Build, untested: str
 ) -> None:
     """I push values-prod.yaml with an untested digest and sync it: Argo CD says who refused, and why."""
-    url, file = platform.cluster.git_url, platform.pipeline.environment("prod").values
-    helper = ("-c", f"credential.helper=store --file={platform.cluster.git_credentials}")
+    file = platform.pipeline.environment("prod").values
     digest = untested.split("@")[1]
     platform.pull()
     platform.edit(file, prod.digest, digest)
     commit = platform.commit("prod: by hand")
-    platform.git(*helper, "push", "--quiet", url, "HEAD:main")
+    platform.push("HEAD:main")
     try:
         assert refusal(_sync(platform, commit)) == (
             f"the cluster refused {digest}: there is no evidence about it that stage's key signed",
@@ -275,7 +274,7 @@ def test_a_commit_by_hand_is_refused_where_argo_cd_shows_it(
     finally:
         platform.edit(file, digest, prod.digest)
         again = platform.commit("prod: as it was proven")
-        platform.git(*helper, "push", "--quiet", url, "HEAD:main")
+        platform.push("HEAD:main")
         _sync(platform, again)
 
 

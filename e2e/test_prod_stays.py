@@ -9,10 +9,7 @@ def test_prod_does_not_move_when_main_moves(platform: Checkout, prod: Build, nex
     before = {pod["metadata"]["uid"] for pod in platform.pods("prod")}
     assert platform.digests("dev") == {next_build.digest}
     # A refresh makes Argo CD look at main at once, so that the time watched is not only its own pause.
-    platform.kubectl(
-        *("-n", "argocd", "annotate", "application", "manual-app-prod"),
-        *("argocd.argoproj.io/refresh=normal", "--overwrite"),
-    )
+    platform.refresh("prod")
 
     def unmoved() -> None:
         assert {pod["metadata"]["uid"] for pod in platform.pods("prod")} == before

@@ -16,9 +16,9 @@ def released(platform: Checkout, prod: Build, next_build: Build) -> Iterator[str
     """The Applications of the release-branch strategy, with `release` and the tag where main is; the commit."""
     commit = platform.main()
     platform.pull()
-    push(platform, f"{commit}:refs/heads/release")
+    platform.push(f"{commit}:refs/heads/release")
     if git.server_ref(platform.cluster.git_url, f"refs/tags/{TAG}") is None:  # a tag is never moved
-        push(platform, f"{commit}:refs/tags/{TAG}")
+        platform.push(f"{commit}:refs/tags/{TAG}")
     try:
         apply(platform, "release-branch")
         yield commit
@@ -44,28 +44,22 @@ def test_stage_follows_release_and_prod_stands_on_its_tag(
     values = platform.pipeline.environment("stage").values
     platform.edit(values, prod.digest, next_build.digest)
     moved = platform.commit("stage: the next build")
-    push(platform, f"{moved}:refs/heads/main")
+    platform.push(f"{moved}:refs/heads/main")
     try:
         follows(platform, "dev", moved)
-        refresh(platform, "stage")
+        platform.refresh("stage")
         consistently(lambda: same(uids(platform, "stage"), before["stage"]), seconds=5)
-        push(platform, f"{moved}:refs/heads/release")
+        platform.push(f"{moved}:refs/heads/release")
         follows(platform, "stage", moved)
         assert platform.digests("stage") == {next_build.digest}
         same(uids(platform, "prod"), before["prod"])
     finally:
         platform.edit(values, next_build.digest, prod.digest)
         back = platform.commit("stage: as it was")
-        push(platform, f"{back}:refs/heads/main")
-        push(platform, f"{back}:refs/heads/release")
+        platform.push(f"{back}:refs/heads/main")
+        platform.push(f"{back}:refs/heads/release")
         follows(platform, "stage", back)
     assert platform.digests("stage") == {prod.digest}
-
-
-def push(platform: Checkout, refspec: str) -> None:
-    """git push, with the password of this cluster's Git server."""
-    helper = ("-c", f"credential.helper=store --file={platform.cluster.git_credentials}")
-    platform.git(*helper, "push", "--quiet", platform.cluster.git_url, refspec)
 
 
 def apply(platform: Checkout, strategy: str) -> None:
@@ -74,17 +68,9 @@ def apply(platform: Checkout, strategy: str) -> None:
     platform.kubectl("apply", "--server-side", "--force-conflicts", "-k", folder)
 
 
-def refresh(platform: Checkout, environment: str) -> str:
-    """Make Argo CD look at Git now; the Application's name."""
-    name = platform.pipeline.environment(environment).application
-    annotation = "argocd.argoproj.io/refresh=normal"
-    platform.kubectl("-n", "argocd", "annotate", "application", name, annotation, "--overwrite")
-    return name
-
-
 def follows(platform: Checkout, environment: str, commit: str) -> None:
     """Argo CD says that the environment is what this commit asks for."""
-    name = refresh(platform, environment)
+    name = platform.refresh(environment)
     for path, value in (
         ("{.status.sync.revision}", commit),
         ("{.status.sync.status}", "Synced"),

@@ -15,7 +15,7 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from delivery import statements
+from delivery import desired, statements
 from delivery.desired import DIGEST, TAG
 from delivery.errors import BadInput
 from delivery.parts import values
@@ -76,10 +76,7 @@ def change(
     repository: Repository, environment: Environment, commit: str, tag: str, digest: str, chart: str
 ) -> Change:
     """What a promotion on top of a commit makes of an environment."""
-    text = repository.show(commit, environment.values)
-    if text is None:
-        raise BadInput(f"{environment.values} is not in Git at {commit[:12]}", "see pipeline.yaml: values")
-    before = text.decode("utf-8", "replace")
+    before = desired.file(repository, environment, commit).decode("utf-8", "replace")
     after = values.replace(before, {TAG: tag, DIGEST: digest}, environment.values)
     return Change(
         file=environment.values,
@@ -145,9 +142,7 @@ def fetch(pipeline: Pipeline, cluster: Cluster, registry: Registry, digest: str)
         try:
             said = Predicate.model_validate(statement.predicate)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            rejected.append(f"an attestation is not an approval: {where}: {first['msg']}")
+            rejected.append(f"an attestation is not an approval: {statements.first(error)}")
             continue
         found.append(Approval(statement.signer, said, statement.hash))
     return Found(tuple(found), tuple(rejected))

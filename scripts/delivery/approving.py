@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from delivery import approval, change, entry, evidence, gate, image
 from delivery.cluster.progress import phase
 from delivery.errors import BadInput, Refused
-from delivery.parts import credentials, git
-from delivery.parts.registry import Registry
+from delivery.parts import git
+from delivery.parts.registry import connect
 from delivery.pipeline import Approver, Cluster, Environment, Pipeline
 from delivery.proof import Unknown
 
@@ -42,7 +42,7 @@ def run(
     source = pipeline.environment(environment.source)
     with (
         git.clone(cluster.git_url, pipeline.git.branch, bare=True) as repository,
-        Registry(cluster.registry_host, credentials.load(cluster).registry) as registry,
+        connect(cluster) as registry,
     ):
         commit = repository.commit("HEAD")
         wanted = change.wanted(repository, source, environment, commit, digest)
@@ -51,13 +51,12 @@ def run(
             asked = entry.question(pipeline, cluster, repository, commit, environment, built)
             _judge(asked, by)
     used = evidence.set_hash(gate.uses(asked))
-    answer = Approved(environment.name, wanted, built.build, by.identity, used, new=True)
-    if _counts(asked, by, used):
-        return Approved(environment.name, wanted, built.build, by.identity, used, new=False)
-    with phase(f"Signing the approval of {wanted[:19]} for {environment.name}"):
-        now = datetime.now(UTC)
-        approval.put(pipeline, cluster, wanted, environment, by, used, asked.change, now)
-    return answer
+    new = not _counts(asked, by, used)
+    if new:
+        with phase(f"Signing the approval of {wanted[:19]} for {environment.name}"):
+            now = datetime.now(UTC)
+            approval.put(pipeline, cluster, wanted, environment, by, used, asked.change, now)
+    return Approved(environment.name, wanted, built.build, by.identity, used, new)
 
 
 def _judge(asked: gate.Question, by: Approver) -> None:

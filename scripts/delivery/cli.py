@@ -211,9 +211,9 @@ def verify(
     pipeline = _pipeline()
     chosen = [pipeline.environment(environment)] if environment else list(pipeline.environments)
     cluster = pipeline.cluster()
-    from delivery import live, proof, report
+    from delivery import live, report
 
-    proofs = [proof.decide(facts) for facts in live.observe(pipeline, cluster, chosen)]
+    proofs = live.proofs(pipeline, cluster, chosen)
     if format is Format.json:
         report.write_json(report.proof_document(cluster, proofs))
     else:
@@ -224,11 +224,11 @@ def verify(
 @app.command()
 def status(format: AsFormat = Format.text) -> None:
     """Show what runs where, and what each environment could take next or what is missing for it."""
-    from delivery import entry, live, proof, report
+    from delivery import entry, live, report
 
     pipeline = _pipeline()
     cluster = pipeline.cluster()
-    proofs = [proof.decide(facts) for facts in live.observe(pipeline, cluster, pipeline.environments)]
+    proofs = live.proofs(pipeline, cluster, pipeline.environments)
     ahead = entry.outlook(pipeline, cluster, proofs)
     if format is Format.json:
         report.write_json(report.status_document(cluster, proofs, ahead))
@@ -247,13 +247,13 @@ def report_(
     from datetime import UTC, datetime
     from itertools import islice
 
-    from delivery import change, entry, live, page, proof, report
+    from delivery import change, entry, live, page, report
     from delivery.parts import git
 
     pipeline = _pipeline()
     cluster = pipeline.cluster()
     at = datetime.now(UTC)
-    proofs = [proof.decide(facts) for facts in live.observe(pipeline, cluster, pipeline.environments)]
+    proofs = live.proofs(pipeline, cluster, pipeline.environments)
     ahead = entry.outlook(pipeline, cluster, proofs)
     tests = entry.tests(pipeline, cluster, proofs)
     with git.clone(cluster.git_url, pipeline.git.branch, bare=True) as repository:

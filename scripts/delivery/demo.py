@@ -35,7 +35,7 @@ def run(pipeline: Pipeline, cluster: Cluster) -> list[proof.Proof]:
     promotion.deploy(pipeline, cluster, built[0].digest)
     for target in pipeline.environments[1:]:
         _enter(pipeline, cluster, target, built[0])
-    proofs = [proof.decide(facts) for facts in live.observe(pipeline, cluster, pipeline.environments)]
+    proofs = live.proofs(pipeline, cluster, pipeline.environments)
     report.print_proofs(proofs)
     return proofs
 

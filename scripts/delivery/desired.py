@@ -37,12 +37,17 @@ def named(text: str, file: str) -> tuple[str, str]:
     return tag, found
 
 
-def image(repository: Repository, environment: Environment, commit: str) -> tuple[str, str]:
-    """Tag and digest that an environment asks for at a commit."""
+def file(repository: Repository, environment: Environment, commit: str) -> bytes:
+    """An environment's values file as a commit has it; BadInput when it has none."""
     text = repository.show(commit, environment.values)
     if text is None:
         raise BadInput(f"{environment.values} is not in Git at {commit[:12]}", "see pipeline.yaml: values")
-    return named(text.decode("utf-8", "replace"), environment.values)
+    return text
+
+
+def image(repository: Repository, environment: Environment, commit: str) -> tuple[str, str]:
+    """Tag and digest that an environment asks for at a commit."""
+    return named(file(repository, environment, commit).decode("utf-8", "replace"), environment.values)
 
 
 def at(pipeline: Pipeline, repository: Repository, environment: Environment, commit: str) -> Desired:
@@ -58,9 +63,11 @@ def rendered(pipeline: Pipeline, tree: Path, environment: Environment, commit: s
     """The same from a tree on disk; BadInput when the chart does not pin the app to the values' digest."""
     from delivery.parts import helm
 
-    file = tree / environment.values
-    tag, wanted = named(file.read_text(encoding="utf-8"), environment.values)
-    documents = helm.template(tree / pipeline.chart.path, file, pipeline.chart.release, environment.namespace)
+    values_file = tree / environment.values
+    tag, wanted = named(values_file.read_text(encoding="utf-8"), environment.values)
+    documents = helm.template(
+        tree / pipeline.chart.path, values_file, pipeline.chart.release, environment.namespace
+    )
     pinned = f"{pipeline.image.repository}@{wanted}"
     replicas, images = 0, set()
     for document in documents:

@@ -5,11 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from delivery import approval, change, evidence, gate, image, live, proof, tree
+from delivery import approval, change, evidence, gate, image, live, tree
 from delivery import pipeline as pipelines
 from delivery.errors import DeliveryError
-from delivery.parts import credentials, git
-from delivery.parts.registry import Registry
+from delivery.parts import git
+from delivery.parts.registry import connect
 from delivery.pipeline import Cluster, Environment, Pipeline
 from delivery.proof import Desired, Proof, Unknown
 
@@ -49,7 +49,7 @@ def question(
     """
     before = pipeline.environment(target.source or "")
     with ThreadPoolExecutor(max_workers=3) as pool:
-        proven = pool.submit(lambda: source or proof.decide(live.observe(pipeline, cluster, [before])[0]))
+        proven = pool.submit(lambda: source or live.proofs(pipeline, cluster, [before])[0])
         found = pool.submit(_evidence, pipeline, cluster, built.digest, before)
         allowed = pool.submit(_approvals, pipeline, cluster, built.digest, target)
         trees = tree.at(pipeline, repository, before, commit)
@@ -110,7 +110,7 @@ def _next(
     assert isinstance(wanted, Desired)  # noqa: S101 - asked by the caller
     new = isinstance(here, Unknown) or here.digest != wanted.digest
     try:
-        with Registry(cluster.registry_host, credentials.load(cluster).registry) as registry:
+        with connect(cluster) as registry:
             built = image.known(pipeline, registry, wanted.digest)
         commit = repository.commit("HEAD")
         asked = question(pipeline, cluster, repository, commit, target, built, source)
@@ -124,7 +124,7 @@ def _evidence(
     pipeline: Pipeline, cluster: Cluster, digest: str, environment: Environment
 ) -> evidence.Found | Unknown:
     try:
-        with Registry(cluster.registry_host, credentials.load(cluster).registry) as registry:
+        with connect(cluster) as registry:
             return evidence.fetch(pipeline, cluster, registry, digest, environment)
     except DeliveryError as error:
         return Unknown(f"the evidence of {environment.name} cannot be read: {error.message}")
@@ -136,7 +136,7 @@ def _approvals(
     if target.approval is None:
         return approval.Found()
     try:
-        with Registry(cluster.registry_host, credentials.load(cluster).registry) as registry:
+        with connect(cluster) as registry:
             return approval.fetch(pipeline, cluster, registry, digest)
     except DeliveryError as error:
         return Unknown(f"the approvals cannot be read: {error.message}")

@@ -252,9 +252,7 @@ def parse(environment: Environment, statement: statements.Statement) -> Evidence
     try:
         read = Predicate.model_validate(statement.predicate)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"an attestation is not a test result: {where}: {first['msg']}") from None
+        raise ValueError(f"an attestation is not a test result: {statements.first(error)}") from None
     if read.run.environment != environment.name:
         raise ValueError(
             f"an attestation signed by {environment.name} is about another environment, "

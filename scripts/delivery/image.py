@@ -13,7 +13,7 @@ from delivery.errors import BadInput, Refused
 from delivery.lock import alone
 from delivery.parts import credentials, git
 from delivery.parts.credentials import write_private
-from delivery.parts.registry import Registry
+from delivery.parts.registry import Registry, connect
 from delivery.pipeline import Cluster, Pipeline
 
 REVISION = "org.opencontainers.image.revision"
@@ -41,7 +41,7 @@ def build(pipeline: Pipeline, cluster: Cluster, number: int | None = None) -> Bu
     number = number if number is not None else _number_from_environment()
     with (
         alone(cluster.state / "build.lock", "the other build on this machine", pipeline.waits.build),
-        Registry(cluster.registry_host, credentials.load(cluster).registry) as registry,
+        connect(cluster) as registry,
     ):
         found = find(pipeline, registry, revision)
         if found is None:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from delivery import desired, image
 from delivery.errors import DeliveryError
-from delivery.parts import argocd, credentials, git
-from delivery.parts.registry import Registry
+from delivery.parts import argocd, git
+from delivery.parts.registry import connect
 from delivery.pipeline import Cluster, Environment, Pipeline
-from delivery.proof import Answer, Container, Desired, Facts, Image, Pod, Unknown, identity
+from delivery.proof import Answer, Container, Desired, Facts, Image, Pod, Proof, Unknown, decide, identity
 from delivery.wait import Failed, Pending, Reached, until
 
 if TYPE_CHECKING:
@@ -36,6 +36,11 @@ def observe(pipeline: Pipeline, cluster: Cluster, environments: Iterable[Environ
         if not isinstance(kubernetes, Unknown):
             kubernetes.close()
     return _each(lambda e: facts(pipeline, cluster, e, unreadable, kubernetes), chosen)
+
+
+def proofs(pipeline: Pipeline, cluster: Cluster, environments: Iterable[Environment]) -> list[Proof]:
+    """The verdict about each of these environments, by what is read there now."""
+    return [decide(found) for found in observe(pipeline, cluster, environments)]
 
 
 def facts(
@@ -96,7 +101,7 @@ def ask(
 
 def registered(pipeline: Pipeline, cluster: Cluster, wanted: Desired) -> Image | Unknown:
     """What the registry says about the digest and the tag that Git's values name."""
-    with Registry(cluster.registry_host, credentials.load(cluster).registry) as registry:
+    with connect(cluster) as registry:
         built = image.describe(pipeline, registry, wanted.digest)
         if built is None:
             return Unknown(f"{wanted.digest[:19]} is not in the registry")

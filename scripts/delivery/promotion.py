@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from delivery import change, desired, entry, evidence, gate, image, live, manifests
 from delivery.cluster.progress import phase
 from delivery.errors import BadInput, NotReached, Refused
-from delivery.parts import argocd, credentials, git
+from delivery.parts import argocd, git
 from delivery.parts.kubernetes import Kubernetes
-from delivery.parts.registry import Registry
+from delivery.parts.registry import Registry, connect
 from delivery.pipeline import Cluster, Environment, Pipeline
 
 
@@ -47,7 +47,7 @@ def deploy(pipeline: Pipeline, cluster: Cluster, digest: str | None = None) -> P
     if digest is not None:
         desired.digest(digest)
     checkout = git.checkout(pipeline.root)
-    with _registry(cluster) as registry:
+    with connect(cluster) as registry:
         if digest is None:
             revision = image.source(pipeline, checkout)
             built = image.find(pipeline, registry, revision)
@@ -94,7 +94,7 @@ def promote(
     def plan(repository: git.Repository, commit: str) -> change.Request:
         nonlocal meant
         meant = change.wanted(repository, source, environment, commit, meant)
-        with _registry(cluster) as registry:
+        with connect(cluster) as registry:
             built = image.known(pipeline, registry, meant)
         if tag is not None:
             _tagged(pipeline, cluster, repository, tag, built)
@@ -126,7 +126,7 @@ def preview(
     with git.clone(cluster.git_url, pipeline.git.branch) as repository:
         commit = repository.commit("HEAD")
         asked = change.wanted(repository, source, environment, commit, digest)
-        with _registry(cluster) as registry:
+        with connect(cluster) as registry:
             built = image.known(pipeline, registry, asked)
         decision = gate.decide(entry.question(pipeline, cluster, repository, commit, environment, built))
         request = change.Request(environment, asked, built.build, built.revision, source.name)
@@ -168,7 +168,7 @@ def rollback(
                 f"{environment.name} never ran {asked[:19] or 'anything else'}: nothing to go back to",
                 "see what ran there: delivery history",
             )
-        with _registry(cluster) as registry:
+        with connect(cluster) as registry:
             built = image.known(pipeline, registry, asked)
             _passed_once(pipeline, cluster, registry, environment, asked)
         return change.Request(environment, asked, built.build, built.revision, environment.name)
@@ -272,10 +272,6 @@ def _sentence(environment: Environment, request: change.Request, done: change.Ch
     if not done.new:
         return f"Git already asks for build {request.build} in {environment.name}: nothing to commit"
     return f"Commit {done.commit[:12]} asks for build {request.build} in {environment.name}"
-
-
-def _registry(cluster: Cluster) -> Registry:
-    return Registry(cluster.registry_host, credentials.load(cluster).registry)
 
 
 def _tagged(

@@ -31,7 +31,7 @@ def complete(
 
     `parameters` are the build's arguments, `bases` the ids of the images it started from.
     """
-    image = f"{cluster.registry_host}/{pipeline.image.name}@{digest}"
+    image = statements.reference(pipeline, cluster, digest)
     made: dict[str, Callable[[], dict[str, Any]]] = {
         statements.SBOM: lambda: syft.sbom(image, keys.docker_config(cluster)),
         statements.PROVENANCE: lambda: provenance(pipeline, parameters, bases, started, finished),

@@ -11,12 +11,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from delivery import keys
 from delivery.errors import NotReached
 from delivery.lock import alone
-from delivery.parts import cosign, credentials
+from delivery.parts import cosign
 from delivery.parts.credentials import write_private
-from delivery.parts.registry import Registry
+from delivery.parts.registry import Registry, connect
 from delivery.pipeline import Cluster, Pipeline
 
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -79,12 +81,12 @@ def put(
 
 def attach(pipeline: Pipeline, cluster: Cluster, digest: str, signed: cosign.Envelope) -> None:
     """Add a signed statement to what a digest has; what was there before is there afterwards, too."""
-    image = f"{cluster.registry_host}/{pipeline.image.name}@{digest}"
+    image = reference(pipeline, cluster, digest)
     name = digest.removeprefix("sha256:")[:12]
     file = cluster.state / "locks" / f"{name}.lock"
     with (
         alone(file, f"the other writer to {name}", _LOCK_SECONDS),
-        Registry(cluster.registry_host, credentials.load(cluster).registry) as registry,
+        connect(cluster) as registry,
     ):
         wanted = [*_envelopes(pipeline, registry, digest), signed]
         for _ in range(_ATTEMPTS):
@@ -137,10 +139,22 @@ def read(
     return Attached(tuple(statements), tuple(rejected))
 
 
+def first(error: ValidationError) -> str:
+    """The first thing that a predicate has wrong, and where."""
+    wrong = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in wrong["loc"])
+    return f"{where}: {wrong['msg']}"
+
+
+def reference(pipeline: Pipeline, cluster: Cluster, digest: str) -> str:
+    """The image as this host names it."""
+    return f"{cluster.registry_host}/{pipeline.image.name}@{digest}"
+
+
 def _verified(
     pipeline: Pipeline, cluster: Cluster, digest: str, kind: str, signer: str
 ) -> list[cosign.Envelope]:
-    image = f"{cluster.registry_host}/{pipeline.image.name}@{digest}"
+    image = reference(pipeline, cluster, digest)
     try:
         return cosign.verify(image, kind, keys.public(cluster, signer), keys.docker_config(cluster))
     except cosign.NotVerified:

@@ -20,7 +20,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from delivery import evidence, live, pods, proof, tree
+from delivery import evidence, live, pods, tree
 from delivery.cluster.progress import phase
 from delivery.errors import BadInput, NotReached, Refused
 from delivery.evidence import Judgement
@@ -83,7 +83,7 @@ def _run(
     name, waits = environment.name, pipeline.waits
     started = _now()
     with phase(f"{name} is proven to run what Git asks for"):
-        found = proof.decide(live.observe(pipeline, cluster, [environment])[0])
+        [found] = live.proofs(pipeline, cluster, [environment])
         wanted = _proven(found)
         with git.clone(cluster.git_url, pipeline.git.branch, bare=True) as server:
             revision = _revision(found, environment)

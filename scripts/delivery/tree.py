@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 
+from delivery import desired
 from delivery.errors import BadInput
 from delivery.parts.git import Repository
 from delivery.pipeline import Environment, Pipeline
@@ -49,7 +50,4 @@ def chart(pipeline: Pipeline, repository: Repository, commit: str) -> str:
 
 def values(repository: Repository, environment: Environment, commit: str) -> str:
     """The hash of an environment's values file."""
-    text = repository.show(commit, environment.values)
-    if text is None:
-        raise BadInput(f"{environment.values} is not in Git at {commit[:12]}", "see pipeline.yaml: values")
-    return hashlib.sha256(text).hexdigest()
+    return hashlib.sha256(desired.file(repository, environment, commit)).hexdigest()

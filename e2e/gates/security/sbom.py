@@ -1,25 +1,20 @@
 """The bill of materials that was attached to the image at build, verified with the builder's key."""
 
-import json
 from typing import Any
 from urllib.parse import unquote
 
-from delivery import keys
-from delivery.parts import cosign
+from delivery import provenance
+from delivery.parts import registry
 
 from e2e.gates.target import Target
 
-CYCLONEDX = "https://cyclonedx.org/bom"
-
 
 def fetch(target: Target) -> dict[str, Any]:
-    """The newest one of the digest that Git asks for; NotVerified when there is none by the builder."""
-    image = f"{target.cluster.registry_host}/{target.pipeline.image.name}@{target.wanted.digest}"
-    public, login = keys.public(target.cluster, "build"), keys.docker_config(target.cluster)
-    statement = json.loads(cosign.verify(image, CYCLONEDX, public, login)[-1].payload)
-    subjects = [subject["digest"]["sha256"] for subject in statement["subject"]]
-    assert f"sha256:{subjects[0]}" == target.wanted.digest
-    return dict(statement["predicate"])
+    """The newest one of the digest that Git asks for; AssertionError when there is none by the builder."""
+    with registry.connect(target.cluster) as connection:
+        found = provenance.sbom(target.pipeline, target.cluster, connection, target.wanted.digest)
+    assert found, f"no bill of materials of {target.wanted.digest} that the builder signed"
+    return found
 
 
 def names(bill: dict[str, Any], kind: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from delivery.errors import PlatformError
+from delivery.parts import direct
 
 SECONDS = 60
 _LEGACY = ("--new-bundle-format=false", "--use-signing-config=false", "--tlog-upload=false")
@@ -102,8 +103,7 @@ def _signatures(one: Envelope) -> list[Any]:
 def _run(arguments: list[str], *, password: str = "", docker_config: Path | None = None) -> str:
     from delivery.cluster import tools
 
-    local = ",".join(filter(None, [os.environ.get("NO_PROXY", ""), "localhost", "127.0.0.1"]))
-    environment = os.environ | {"COSIGN_PASSWORD": password, "NO_PROXY": local, "no_proxy": local}
+    environment = os.environ | direct.environment() | {"COSIGN_PASSWORD": password}
     if docker_config:
         environment["DOCKER_CONFIG"] = str(docker_config)
     try:

@@ -14,6 +14,7 @@ from pathlib import Path
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from delivery.errors import BadInput, DeliveryError, PlatformError
+from delivery.parts import direct
 
 SECONDS = 60
 
@@ -187,9 +188,8 @@ def _helper(credentials: Path | None) -> list[str]:
 
 def _git(arguments: list[str], seconds: float) -> bytes:
     environment = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
-    local = ",".join(filter(None, [environment.get("NO_PROXY", ""), "localhost", "127.0.0.1"]))
     environment |= {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "", "SSH_ASKPASS": "", "LC_ALL": "C"}
-    environment |= {"NO_PROXY": local, "no_proxy": local, "GIT_OPTIONAL_LOCKS": "0"}
+    environment |= direct.environment() | {"GIT_OPTIONAL_LOCKS": "0"}
     plain = ["-c", "core.hooksPath=/dev/null", "-c", "core.autocrlf=false", "-c", "core.quotePath=false"]
     plain += [
         "-c",

