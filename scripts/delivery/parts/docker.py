@@ -3,20 +3,28 @@
 import re
 from collections.abc import Callable, Mapping
 from io import BytesIO
-from typing import Any
 
-import docker
-from docker.errors import APIError, DockerException, ImageNotFound
-from requests.exceptions import RequestException
+from docker.errors import ImageNotFound
 
 from delivery.errors import PlatformError
 from delivery.parts.credentials import Login
+from delivery.parts.daemon import FAILURES, DockerForbidden, DockerMissing, client, logins, one_line, short
+from delivery.parts.pulling import PullFailed, pull
+
+__all__ = [
+    "BuildFailed",
+    "DockerForbidden",
+    "DockerMissing",
+    "PullFailed",
+    "PushFailed",
+    "build",
+    "client",
+    "image_id",
+    "pull",
+    "push",
+]
 
 DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
-
-
-class DockerMissing(PlatformError):
-    """No Docker daemon answers."""
 
 
 class BuildFailed(PlatformError):
@@ -25,19 +33,6 @@ class BuildFailed(PlatformError):
 
 class PushFailed(PlatformError):
     """The registry did not take the image."""
-
-
-def client(seconds: int = 60) -> docker.DockerClient:
-    """The daemon that answers (DOCKER_HOST is respected), or DockerMissing."""
-    try:
-        found = docker.from_env(timeout=seconds)
-        found.ping()
-    except (DockerException, RequestException) as error:
-        raise DockerMissing(
-            f"no Docker daemon answers: {_short(error)}",
-            "`make up` starts one on Debian and Ubuntu as root; elsewhere install and start Docker",
-        ) from None
-    return found
 
 
 def build(
@@ -67,7 +62,7 @@ def build(
         ):
             if "error" in message:
                 raise BuildFailed(
-                    f"docker build {tag}: {_one_line(message['error'])}",
+                    f"docker build {tag}: {one_line(message['error'])}",
                     "mend the Dockerfile or what it installs, commit, and build again",
                 )
             identity = message.get("aux", {}).get("ID", identity)
@@ -76,10 +71,12 @@ def build(
                     log(line)
     except ImageNotFound as error:
         raise BuildFailed(
-            f"docker build {tag}: {_short(error)}", "make the base images first: delivery up"
+            f"docker build {tag}: {short(error)}", "make the base images first: delivery up"
         ) from None
-    except (APIError, RequestException) as error:
-        raise BuildFailed(f"docker build {tag}: {_short(error)}", "is Docker well? docker info") from None
+    except FAILURES as error:
+        raise logins(error) or BuildFailed(
+            f"docker build {tag}: {short(error)}", "is Docker well? docker info"
+        ) from None
     finally:
         daemon.close()
     if not identity:
@@ -92,8 +89,8 @@ def image_id(name: str) -> str:
     daemon = client()
     try:
         return str(daemon.images.get(name).id)
-    except (ImageNotFound, APIError, RequestException) as error:
-        raise PlatformError(f"docker image {name}: {_short(error)}", "make it: delivery up") from None
+    except FAILURES as error:
+        raise PlatformError(f"docker image {name}: {short(error)}", "make it: delivery up") from None
     finally:
         daemon.close()
 
@@ -112,24 +109,16 @@ def push(repository: str, tag: str, login: Login) -> str:
         ):
             if "error" in message:
                 raise PushFailed(
-                    f"docker push {repository}:{tag}: {_one_line(message['error'])}",
+                    f"docker push {repository}:{tag}: {one_line(message['error'])}",
                     "is the registry up? delivery doctor",
                 )
             digest = message.get("aux", {}).get("Digest", digest)
-    except (APIError, RequestException) as error:
+    except FAILURES as error:
         raise PushFailed(
-            f"docker push {repository}:{tag}: {_short(error)}", "is the registry up? delivery doctor"
+            f"docker push {repository}:{tag}: {short(error)}", "is the registry up? delivery doctor"
         ) from None
     finally:
         daemon.close()
     if not DIGEST.match(digest):
         raise PushFailed(f"docker push {repository}:{tag} reported no digest", "push again: delivery build")
     return digest
-
-
-def _short(error: Any) -> str:
-    return _one_line(getattr(error, "explanation", None) or str(error))
-
-
-def _one_line(text: str) -> str:
-    return " ".join(str(text).split())[:300]
