@@ -44,14 +44,17 @@ def download(url: str, file: Path, progress: Callable[[str], None] = lambda said
     digest, size, end = hashlib.sha256(), 0, time.monotonic() + FILE_LIMIT
     try:
         with (
-            httpx.Client(verify=_trust(), follow_redirects=True, timeout=CONNECT_LIMIT) as client,
+            httpx.Client(
+                verify=_trust(),
+                follow_redirects=True,
+                timeout=CONNECT_LIMIT,
+                event_hooks={"request": [_only_with_tls]},
+            ) as client,
             client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as answer,
             file.open("wb") as target,
         ):
             if answer.status_code != httpx.codes.OK:
                 raise _not_fetched(url, f"it answered {answer.status_code}")
-            if answer.url.scheme != "https":
-                raise _not_fetched(url, "it leads to an address without TLS")
             for chunk in answer.iter_raw():  # the checksum is of the bytes as they are published
                 digest.update(chunk)
                 size += target.write(chunk)
@@ -111,6 +114,11 @@ def _member(name: str, archive: Path, member: str, target: Path) -> Path:
             "see `member` in cluster/versions.yaml",
         ) from None
     return target
+
+
+def _only_with_tls(request: httpx.Request) -> None:
+    if request.url.scheme != "https":
+        raise httpx.UnsupportedProtocol(f"it leads to {request.url}, which has no TLS")
 
 
 def _trust() -> ssl.SSLContext:
