@@ -1,7 +1,7 @@
-"""python -m e2e.online [--store containerd|classic] [--keep]: `make demo` as an ordinary user, once for each image store.
+"""python -m e2e.online [--store containerd|classic] [--keep]: `make demo` on a laptop, once for each image store.
 
-From an empty image store to PROVEN, then the journeys of the main story on the cluster that it left. Ends with a table of
-times and sizes; logs are in .delivery/online/.
+From an empty image store to PROVEN as an ordinary user, then the journeys of the main story on the cluster that it left.
+Ends with the times and sizes; logs are in .delivery/online/.
 """
 
 import argparse
@@ -52,8 +52,9 @@ def main() -> None:
     results = []
     with world(folder, local["registry"], public.web(), names) as outside:
         pinned = outside.publish(local, names)
-        outside.offer(public.downloads())
-        bundle = _checkout(root, folder, public.versions(pinned))
+        downloads = public.downloads()
+        outside.offer(downloads)
+        bundle = _checkout(root, folder, public.versions(pinned, downloads))
         for store in stores:
             results.append(_run(folder, store, outside, bundle, options.keep))
     for result in results:
@@ -81,8 +82,8 @@ def _run(folder: Path, store: ImageStore, outside: World, bundle: bytes, keep: b
     log.unlink(missing_ok=True)
     print(f"-- a laptop with the {store} image store; its log: {log}", flush=True)
     with laptop(folder, store, outside) as machine:
-        machine.put("/tmp", {"checkout.bundle": bundle})  # noqa: S108
-        machine.root("su", "ada", "-c", f"git clone -q -b main /tmp/checkout.bundle '{CHECKOUT}'")  # noqa: S108
+        machine.put("/tmp", {"checkout.bundle": bundle})
+        machine.root("su", "ada", "-c", f"git clone -q -b main /tmp/checkout.bundle '{CHECKOUT}'")
         try:
             return _story(machine, store, log)
         finally:

@@ -111,7 +111,7 @@ def laptop(folder: Path, store: ImageStore, world: World) -> Iterator[Laptop]:
             privileged=True,
             init=True,
             network=NAME,
-            extra_hosts={name: world.address for name in world.hosts},
+            extra_hosts=dict.fromkeys(world.hosts, world.address),
             volumes={
                 str(disk / "docker"): {"bind": "/var/lib/docker", "mode": "rw"},
                 str(disk / "home"): {"bind": _HOME, "mode": "rw"},

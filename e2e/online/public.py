@@ -1,17 +1,20 @@
 """The public images that a laptop pulls, made on the closed network after their contracts (images/README.md)."""
 
+import hashlib
 import os
-import re
 import subprocess
+import tarfile
 from collections.abc import Mapping
+from io import BytesIO, StringIO
 from pathlib import Path
 
-from delivery.cluster import images, paths
-from delivery.cluster.catalog import KIND, ArgocdImages
+from delivery.cluster import images, paths, pins, platforms, released
+from delivery.cluster.catalog import KIND
 from delivery.cluster.closed import Closed
 from delivery.cluster.preload import Node
 from delivery.cluster.progress import phase
 from delivery.cluster.recipes import Files, Recipe, content_stamp
+from ruamel.yaml import YAML
 
 HERE = Path(__file__).resolve().parent
 _CONTAINERD = ("containerd", "containerd-shim-runc-v2", "ctr")
@@ -50,27 +53,38 @@ class Public:
 
     def names(self) -> dict[str, str]:
         """Key of cluster/versions.yaml -> NAME:TAG that a laptop asks for, without a digest."""
-        upstream = ArgocdImages.read(self._catalog.argocd_manifest())
-        named = {"argocd": upstream.argocd, "redis": upstream.redis} | self._catalog.versions["online"]
-        return {key: name.partition("@")[0] for key, name in named.items()}
-
-    def versions(self, pinned: Mapping[str, str]) -> str:
-        """cluster/versions.yaml with the digests that the test's registries have."""
-        text = (self._catalog.folder / "versions.yaml").read_text(encoding="utf-8")
-        for key, reference in pinned.items():
-            line = (
-                rf"^(  {re.escape(key)}: ){re.escape(reference.partition('@')[0])}(@sha256:[0-9a-f]{{64}})?$"
-            )
-            text = re.sub(line, rf"\g<1>{reference}", text, flags=re.M)
-        return text
+        return {key: pins.bare(name) for key, name in self._catalog.versions["online"].items()}
 
     def web(self) -> str:
         """An image with nginx in it."""
         return self._closed.gateway.build()
 
     def downloads(self) -> dict[str, bytes]:
-        """The programs that a laptop fetches, as HOST/PATH -> content."""
-        return {}
+        """The programs that a laptop fetches, as HOST/PATH -> content: ours, packed as their publishers pack them."""
+        here, found = platforms.here(), {}
+        for tool in released.tools(self._catalog).values():
+            content = (self._programs / tool.name).read_bytes()
+            if member := tool.at(tool.member, here):
+                content = _archive(member, content)
+            found[tool.at(tool.url, here).removeprefix("https://")] = content
+        return found
+
+    def versions(self, pinned: Mapping[str, str], downloads: Mapping[str, bytes]) -> str:
+        """cluster/versions.yaml with the digests that the test has, and the checksums of its downloads."""
+        yaml = YAML()
+        file = self._catalog.folder / "versions.yaml"
+        document = yaml.load(file.read_text(encoding="utf-8"))
+        document["online"].update(pinned)
+        here = platforms.here()
+        for name, tool in released.tools(self._catalog).items():
+            content = downloads[tool.at(tool.url, here).removeprefix("https://")]
+            document["tools"][name]["pinned"] = {
+                "version": tool.version,
+                str(here): hashlib.sha256(content).hexdigest(),
+            }
+        out = StringIO()
+        yaml.dump(document, out)
+        return out.getvalue()
 
     def _recipe(self, name: str, base: str) -> Recipe:
         folder = HERE / "images"
@@ -110,6 +124,15 @@ class Public:
         node = Node(base.tag, {}, stamp="public")
         node.make({name: recipe.tag for name, recipe in self._closed.control_plane().items()})
         return node.name
+
+
+def _archive(member: str, content: bytes) -> bytes:
+    stream = BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz", compresslevel=1) as archive:
+        entry = tarfile.TarInfo(member)
+        entry.size, entry.mode = len(content), 0o755
+        archive.addfile(entry, BytesIO(content))
+    return stream.getvalue()
 
 
 def _containerd(go: Path) -> Path:
