@@ -46,6 +46,7 @@ class Stage:
         self.beside: list[dict[str, Any]] = []  # pods that come with each deployment
         self.lose_refreshes = 0
         self.sync_fails = ""
+        self.architecture = "amd64"
 
     def touch(self) -> None:
         with self.changed:
@@ -124,6 +125,9 @@ class Handler(BaseHTTPRequestHandler):
             return self._watch(float(asked["timeoutSeconds"][0]), int(asked["resourceVersion"][0]))
         if parts[:2] == ["apis", "argoproj.io"]:
             return self._send(self._stamped(self.stage.applications.get(parts[-1])))
+        if parts[-1] == "nodes":
+            node = {"nodeInfo": {"operatingSystem": "linux", "architecture": self.stage.architecture}}
+            return self._send({"metadata": {}, "items": [{"status": node}]})
         namespace = parts[3]
         if parts[-2] == "proxy":
             return self._send(self.stage.version_of(namespace, parts[5].partition(":")[0]))

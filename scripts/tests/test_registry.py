@@ -32,7 +32,7 @@ def test_digest_of_a_tag(stocked: World, shelf: Shelf) -> None:
         assert registry.digest(NAME, digest) == digest
         assert registry.digest(NAME, "16") is None
         assert registry.digest("nobody/nothing", "1") is None
-        assert registry.config(NAME, f"sha256:{'0' * 64}") is None
+        assert registry.image(NAME, f"sha256:{'0' * 64}") is None
 
 
 def test_tags(stocked: World, shelf: Shelf) -> None:

@@ -6,6 +6,7 @@ context, else the usual socket.
 
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from delivery.errors import PlatformError
 # What docker-py lets through: its own errors, requests' and, while it reads a stream, urllib3's.
 FAILURES = (DockerException, RequestException, HTTPError, StoreError)
 _SOCKET = "unix:///var/run/docker.sock"
+# A helper that is not installed: our error says it, once.
+warnings.filterwarnings("ignore", "docker-credential-", UserWarning)
 _HELPER = re.compile(r"docker-credential-[\w.-]+")
 
 
@@ -120,7 +123,10 @@ def logins(error: BaseException) -> LoginsUnreadable | None:
     """The error of a credential helper that does not work, told from Docker's other errors."""
     text = str(error)
     helper = _HELPER.search(text)
-    if not isinstance(error, StoreError) and "Credentials store error" not in text:
+    told = (
+        "Credentials store error" in text or "error getting credentials" in text
+    )  # docker-py, docker itself
+    if not told and not isinstance(error, StoreError):
         return None
     return LoginsUnreadable(
         f"{helper[0] if helper else 'the credential helper'}, which {_config()} names, does not work: "

@@ -1,14 +1,13 @@
 """A pull that says what went wrong: errors come inside the stream, each kind with its own remedy."""
 
 import re
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from queue import Empty, Queue
 from typing import Any
 
 from delivery.errors import PlatformError
 from delivery.parts.daemon import FAILURES, client, logins, one_line, short
+from delivery.parts.heard import heard
 
 # A daemon says something every second while bytes come; this long without a word is a connection that hangs.
 SILENCE = 300.0
@@ -46,10 +45,11 @@ def pull(name: str, log: Callable[[str], None] = lambda line: None, platform: st
     """
     daemon = client(seconds=60)
     try:
-        for message in _heard(
-            name, lambda: daemon.api.pull(name, stream=True, decode=True, platform=platform)
+        # docker-py itself would wait for ever.
+        for message in heard(
+            lambda: daemon.api.pull(name, stream=True, decode=True, platform=platform), SILENCE
         ):
-            if said := _error(message):
+            if said := error_in(message):
                 raise failure(name, said)
             if status := str(message.get("status") or ""):
                 log(" ".join(filter(None, [str(message.get("id") or ""), status])))
@@ -57,6 +57,8 @@ def pull(name: str, log: Callable[[str], None] = lambda line: None, platform: st
             _fits(daemon, name)
     except FAILURES as error:
         raise logins(error) or failure(name, short(error)) from None
+    except TimeoutError as error:
+        raise failure(name, f"timeout: {error}") from None
     finally:
         daemon.close()
 
@@ -117,7 +119,8 @@ def _limited(name: str, host: str, said: str) -> RateLimited:
     return RateLimited(f"{host} lets us pull no more for now ({name}): {said}", f"{remedy}; or wait {end}")
 
 
-def _error(message: dict[str, Any]) -> str:
+def error_in(message: Mapping[str, Any]) -> str:
+    """The error that a message of Docker's streams carries; empty when it carries none."""
     detail = message.get("errorDetail")
     return str((detail.get("message") if isinstance(detail, dict) else "") or message.get("error") or "")
 
@@ -130,31 +133,3 @@ def _fits(daemon: Any, name: str) -> None:
             f"{name} is for linux/{its}, Docker here runs linux/{ours}",
             "pin an image that is for both: make pin, or another tag",
         )
-
-
-def _heard(name: str, begin: Callable[[], Iterator[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
-    """The messages of a stream, each within SILENCE: docker-py itself would wait for ever."""
-    queue: Queue[dict[str, Any] | BaseException | None] = Queue()
-
-    def read() -> None:
-        try:
-            for message in begin():
-                queue.put(message)
-            queue.put(None)
-        except BaseException as error:
-            queue.put(error)
-
-    threading.Thread(target=read, daemon=True).start()
-    while True:
-        try:
-            heard = queue.get(timeout=SILENCE)
-        except Empty:
-            raise RegistrySilent(
-                f"{registry(name)}: nothing has come of {name} for {SILENCE:.0f} s",
-                "look at network and proxy, then run it again: what came is kept",
-            ) from None
-        if heard is None:
-            return
-        if isinstance(heard, BaseException):
-            raise heard
-        yield heard
