@@ -4,7 +4,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo up down test lint e2e bench doctor report
+.PHONY: help demo up down test lint e2e bench doctor report pin
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,9 @@ doctor: .venv/ready ## what is there and what is missing
 
 report: .venv/ready ## the proof, the tests and the trail, as one page
 	@$(BIN)/delivery report
+
+pin: .venv/ready ## write today's digests of images and checksums of tools into cluster/versions.yaml
+	@$(BIN)/delivery pin
 
 # A killed run leaves no `ready`, and the next one goes on from there.
 .venv/ready: requirements.lock pyproject.toml

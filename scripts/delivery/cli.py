@@ -73,6 +73,19 @@ def doctor() -> None:
 
 
 @app.command()
+def pin(
+    images: Annotated[
+        bool, typer.Option("--images", help="Only the images' digests, not the tools' checksums.")
+    ] = False,
+) -> None:
+    """Ask registries and publishers what is there today, and write it into cluster/versions.yaml."""
+    from delivery import report
+    from delivery.cluster import pinning
+
+    report.print_pinned(pinning.run(_pipeline().root, images_only=images))
+
+
+@app.command()
 def demo() -> None:
     """From nothing to the same digest in every environment, and the proof; leaves the cluster running."""
     from delivery import demo as story

@@ -102,7 +102,7 @@ def test_the_bounded_runtime_hands_everything_else_to_runc(tmp_path: Path) -> No
 
 
 def test_argocds_images_are_read_from_its_manifest(tmp_path: Path) -> None:
-    """An upgrade of Argo CD is one line in go.mod: its image names stand nowhere else."""
+    """Argo CD's own manifest says which images it wants; what is pinned and preloaded follows it."""
     manifest = tmp_path / "core-install.yaml"
     manifest.write_text(
         "  image: quay.io/argoproj/argocd:v9\n  image: example.org/redis:1\n  image: quay.io/argoproj/argocd:v9\n"

@@ -68,7 +68,7 @@ class ArgocdImages:
 
     @classmethod
     def read(cls, manifest: Path) -> "ArgocdImages":
-        """Read them out of the upstream manifest, so that they stand nowhere twice."""
+        """Read them out of the upstream manifest: it has the last word about names and tags."""
         names = set(re.findall(r"^\s+image: (\S+)$", manifest.read_text(encoding="utf-8"), re.M))
         redis = next(name for name in names if "/redis:" in name)
         (argocd,) = names - {redis}

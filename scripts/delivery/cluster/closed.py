@@ -6,11 +6,11 @@ import ssl
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 
-from delivery.cluster import debian
+from delivery.cluster import debian, platforms
 from delivery.cluster.catalog import KIND, ArgocdImages, Catalog
-from delivery.cluster.golang import PACKAGES
 from delivery.cluster.preload import Node
 from delivery.cluster.progress import phase
 from delivery.cluster.recipes import PREFIX, Recipe, content_stamp, image_exists
@@ -61,10 +61,19 @@ class Closed:
         """A node image as kind makes it, with the platform preloaded."""
         return Node(self._node_base.tag, self.platform_images, stamp=self._argocd.tag + self._redis.tag)
 
+    @cached_property
+    def _platform(self) -> platforms.Platform:
+        return platforms.node()
+
+    @property
+    def _bin(self) -> Path:
+        """The programs for the images: for the node's platform, which is not always the host's."""
+        return self._module.bin_for(self._platform)
+
     def make(self) -> None:
         """Build what is missing. Debian's part of the images is made while Go compiles."""
         with ThreadPoolExecutor(1) as pool:
-            programs = pool.submit(self._module.build, *PACKAGES)
+            programs = pool.submit(self._module.build_for_images, self._platform)
             with phase("Preparing Debian"):
                 self._import_debian()
                 self._base.build()
@@ -168,7 +177,7 @@ class Closed:
 
     def _kubeadm_images(self) -> list[str]:
         version = self._module.version("k8s.io/kubernetes")
-        kubeadm = self._module.bin / "kubeadm"
+        kubeadm = self._module.build("kubeadm", platform=platforms.here()) / "kubeadm"
         listed = run([kubeadm, "config", "images", "list", f"--kubernetes-version={version}"], hint=_HINT)
         return listed.split()
 
@@ -176,10 +185,10 @@ class Closed:
         dockerfile = (
             f'FROM scratch\nENV PATH=/usr/local/bin\nCOPY {name} /usr/local/bin/\nENTRYPOINT ["{name}"]\n'
         )
-        return Recipe(name, dockerfile, files=lambda: {name: self._module.bin / name}, stamp=self._module.key)
+        return Recipe(name, dockerfile, files=lambda: {name: self._bin / name}, stamp=self._module.key)
 
     def _programs(self, *names: str) -> dict[str, Path | bytes]:
-        return {f"bin/{name}": self._module.bin / name for name in names}
+        return {f"bin/{name}": self._bin / name for name in names}
 
 
 def default_storage(kind: Path) -> tuple[str, str, str]:

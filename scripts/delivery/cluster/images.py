@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from delivery import pipeline
+from delivery.cluster import pins
 from delivery.cluster.catalog import Catalog
 from delivery.cluster.closed import Closed
 from delivery.cluster.online import Online, reaches_registry
@@ -43,6 +44,8 @@ def source() -> Online | Closed:
 def ensure() -> None:
     """Have every image on this Docker daemon; a second call does nothing."""
     images = source()
+    if isinstance(images, Online):
+        pins.check(catalog().versions["online"])
     names = (images.node.name, images.registry, images.gateway.tag, *images.python_images)
     if not all(image_exists(name) for name in (*names, *images.platform_images.values())):
         images.make()

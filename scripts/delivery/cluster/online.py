@@ -1,5 +1,6 @@
 """The platform's images on a machine that reaches public registries: pulled, pinned by versions.yaml."""
 
+from delivery.cluster import pins
 from delivery.cluster.catalog import ArgocdImages, Catalog
 from delivery.cluster.preload import Node
 from delivery.cluster.progress import phase
@@ -48,7 +49,8 @@ class Online:
     def make(self) -> None:
         """Pull and build what is missing."""
         upstream = ArgocdImages.read(self._catalog.argocd_manifest())
-        names = [*self._versions.values(), upstream.argocd, upstream.redis]
+        pins.agree(self._versions, upstream)
+        names = list(self._versions.values())
         with phase("Pulling images") as progress:
             client = docker.client(seconds=1800)
             for count, name in enumerate(names, 1):
@@ -59,7 +61,7 @@ class Online:
         with phase("Building the Git server"):
             self._base.build()
             self.gateway.build()
-        self.node.make({name: name for name in (upstream.argocd, upstream.redis)})
+        self.node.make({pins.bare(self._versions[name]): self._versions[name] for name in pins.OF_ARGOCD})
 
 
 def reaches_registry(catalog: Catalog) -> bool:

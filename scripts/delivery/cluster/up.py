@@ -4,11 +4,12 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from delivery import keys
 from delivery import pipeline as pipelines
-from delivery.cluster import admission, host, images, install, paths, preload, seed, services
+from delivery.cluster import admission, host, images, install, paths, preload, seed, services, tools
 from delivery.cluster import kind as kinds
 from delivery.cluster.closed import Closed
 from delivery.cluster.online import Online
@@ -40,6 +41,7 @@ def up(cluster: Cluster, meanwhile: Callable[[], None] = lambda: None) -> None:
         kinds.check_owner(cluster)
         _check_space(_made())
         images.ensure()
+        tools.ensure()
         _check_ports(cluster)
         _up(pipeline, cluster, images.source(), meanwhile)
 
@@ -118,6 +120,7 @@ class Check:
 def doctor(cluster: Cluster) -> list[Check]:
     """What is there and what is missing, from the ground up; never changes anything, never raises."""
     checks = [_space_check()]
+    checks += [_checked(name, partial(tools.seen, name), "") for name in tools.NAMES]
     answers = host.docker_answers()
     checks.append(
         Check("docker", answers, "answers" if answers else "does not answer", "start it, or: delivery up")
