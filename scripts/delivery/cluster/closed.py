@@ -1,10 +1,6 @@
 """The platform's images on a closed network: the same parts, built from Debian's and Go's registries."""
 
-import os
 import re
-import ssl
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -112,13 +108,7 @@ class Closed:
 
     @property
     def _python_build(self) -> Recipe:
-        bundle, pip = _ca_bundle(), _pip_configuration()
-        return self._catalog.recipe(
-            "python-build",
-            {"PYTHON": self._python.tag},
-            lambda: {"ca-certificates.crt": bundle, "pip.conf": pip.encode()},
-            stamp=content_stamp(bundle) + pip,
-        )
+        return self._catalog.python_build(self._python)
 
     @property
     def _postgresql(self) -> Recipe:
@@ -204,30 +194,3 @@ def default_storage(kind: Path) -> tuple[str, str, str]:
             "kind's default storage manifest has another form now", "see default_storage() in closed.py"
         )
     return manifest, provisioner, helper
-
-
-def _ca_bundle() -> Path:
-    """The certificates that this host trusts: TLS may be re-signed on the way out of a closed network."""
-    candidates = (
-        os.environ.get("PIP_CERT"),
-        os.environ.get("SSL_CERT_FILE"),
-        ssl.get_default_verify_paths().cafile,
-    )
-    for candidate in (*candidates, "/etc/ssl/certs/ca-certificates.crt"):
-        if candidate and Path(candidate).is_file():
-            return Path(candidate)
-    raise PlatformError("this host has no bundle of CA certificates", "apt-get install ca-certificates")
-
-
-def _pip_configuration() -> str:
-    """This host's package index, in pip's own format, so that pip in a build stage asks the same one."""
-    listed = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, timeout=60
-    )
-    found = {}
-    for line in listed.stdout.splitlines():
-        name, _, value = line.partition("=")
-        option = name.rpartition(".")[2]
-        if option in ("index-url", "extra-index-url", "trusted-host"):
-            found[option] = value.strip("'")
-    return "".join(["[global]\n", *(f"{option} = {value}\n" for option, value in sorted(found.items()))])

@@ -10,7 +10,7 @@ from delivery.parts import docker
 
 
 class Online:
-    """Public images; only the Git server, which nobody publishes, is built on a public Debian."""
+    """Public images. Built on them: the Git server, which nobody publishes, and Python with Debian's updates."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
@@ -19,12 +19,13 @@ class Online:
     @property
     def python_images(self) -> tuple[str, str]:
         """(build, runtime) stages of manual-app's Dockerfile."""
-        return self._versions["python"], self._versions["python"]
+        return self._catalog.python_build(self._python).tag, self._python.tag
 
     @property
     def platform_images(self) -> dict[str, str]:
         """The images that the cluster asks for by digest: those beside the app, and policy-controller."""
-        return {name: self._versions[name] for name in ("postgresql", "python", "policy-controller")}
+        public = {name: self._versions[name] for name in ("postgresql", "policy-controller")}
+        return {**public, "python": self._python.tag}
 
     @property
     def registry(self) -> str:
@@ -46,6 +47,11 @@ class Online:
     def _base(self) -> Recipe:
         return self._catalog.base(self._versions["base"])
 
+    @property
+    def _python(self) -> Recipe:
+        # The public image is made anew when Python is; what Debian mends in between would be missing.
+        return self._catalog.base(self._versions["python"], name="python")
+
     def make(self) -> None:
         """Pull and build what is missing."""
         upstream = ArgocdImages.read(self._catalog.argocd_manifest())
@@ -58,9 +64,9 @@ class Online:
                 if not image_exists(name):
                     _pull(client, name)
             client.close()
-        with phase("Building the Git server"):
-            self._base.build()
-            self.gateway.build()
+        with phase("Building the Git server and Python's updates"):
+            for recipe in (self._base, self.gateway, self._python, self._catalog.python_build(self._python)):
+                recipe.build()
         self.node.make({pins.bare(self._versions[name]): self._versions[name] for name in pins.OF_ARGOCD})
 
 
