@@ -173,15 +173,6 @@ def test_a_misspelt_wish_for_pins_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         pins.check({})
 
 
-def test_a_pin_that_no_longer_exists_is_said() -> None:
-    """The registry dropped what is pinned: the line names the pin, the hint pins anew; exit code 4."""
-    error = pins.gone(f"postgres:15-bookworm@{NEW}")
-    assert isinstance(error, PlatformError)
-    assert error.message == f"the pin postgres:15-bookworm@{NEW} is gone from its registry"
-    assert "make pin" in error.hint
-    assert error.exit_code == 4
-
-
 def test_make_pin_writes_what_is_there_today(
     checkout: Path, daemon: Daemon, publishers: dict[str, str]
 ) -> None:

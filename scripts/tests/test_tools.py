@@ -326,12 +326,15 @@ def test_a_host_that_does_not_give_it_is_no_end(
     assert why in said
 
 
-def test_a_checksum_of_another_version_does_not_count(machine: Machine, host: Host) -> None:
+def test_a_checksum_of_another_version_does_not_count(
+    machine: Machine, host: Host, capsys: pytest.CaptureFixture[str]
+) -> None:
     """go.mod was raised and `make pin` forgotten: the old program is not fetched under the new version's name."""
     stale = pinned(machine.tools["kind"], host, "/kind", CHECKSUM)
     stale = stale.model_copy(update={"pinned": {**stale.pinned, "version": "v0.1.0"}})
     machine.tools["kind"] = stale
     assert tools.path("kind").read_text() == "compiled"
+    assert "only v0.1.0 is pinned" in capsys.readouterr().err
     assert host.asked == []
 
 

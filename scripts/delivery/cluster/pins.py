@@ -5,20 +5,10 @@ from collections.abc import Mapping
 
 from delivery.cluster.catalog import ArgocdImages
 from delivery.cluster.progress import note
-from delivery.errors import BadInput, PlatformError
+from delivery.errors import BadInput
 
 CHOICE = "DELIVERY_PINS"
 OF_ARGOCD = ("argocd", "redis")  # those of `online` whose names Argo CD's manifest gives
-_HINT = "pin what is there now, and look at what changed: make pin, git diff cluster/versions.yaml"
-
-
-class PinGone(PlatformError):
-    """A registry no longer has what a pin names."""
-
-
-def gone(name: str) -> PinGone:
-    """What to raise when the registry of NAME:TAG@DIGEST says that it has no such thing."""
-    return PinGone(f"the pin {name} is gone from its registry", _HINT)
 
 
 def bare(name: str) -> str:

@@ -113,7 +113,9 @@ def _fetch(tool: Tool, why: str) -> Path:
     here = platforms.here()
     checksum = tool.checksum(here)
     if not checksum:
-        raise fetch.NotFetched(f"no checksum is pinned for {here}", "pin it: make pin")
+        other = tool.pinned.get("version")
+        which = f"only {other} is pinned" if other else f"no checksum is pinned for {here}"
+        raise fetch.NotFetched(which, "pin it: make pin")
     target = _shelf(tool, checksum)
     with phase(f"Fetching {tool.name} {tool.version} ({why})") as progress:
         place = tool.at(tool.url, here), checksum, target, tool.at(tool.member, here)
