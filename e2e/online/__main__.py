@@ -1,6 +1,6 @@
 """python -m e2e.online [--store containerd|classic] [--keep]: `make demo` on a laptop, once for each image store.
 
-From an empty image store to PROVEN as an ordinary user, then the journeys of the main story on the cluster that it left.
+From an empty image store to PROVEN as an ordinary user, then the main story's journeys on the cluster that it left.
 Ends with the times and sizes; logs are in .delivery/online/.
 """
 
