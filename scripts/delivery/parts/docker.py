@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
-from docker.errors import ImageNotFound
+from docker.errors import APIError
 
 from delivery.errors import PlatformError
 from delivery.parts import buildkit
@@ -102,8 +102,8 @@ def _classic(
                 if line.startswith("Step "):
                     step = line.partition(" : ")[2]
     except FAILURES as error:
-        if isinstance(error, ImageNotFound):
-            raise BuildFailed(f"docker build {tag}: {short(error)}", _hint("not found")) from None
+        if isinstance(error, APIError) and error.is_client_error():  # it understood, and will not
+            raise BuildFailed(f"docker build {tag}: {short(error)}", _hint(short(error))) from None
         raise logins(error) or BuildFailed(f"docker build {tag}: {short(error)}", _WELL) from None
     finally:
         daemon.close()
@@ -112,7 +112,7 @@ def _classic(
 
 
 def _hint(said: str) -> str:
-    if re.search(r"not found|pull access denied|failed to resolve source metadata", said):
+    if re.search(r"^(FROM|load metadata for) |no such image|pull access denied", said, re.I):
         return "make the base images first: delivery up"
     return "mend the Dockerfile or what it installs, commit, and build again"
 
