@@ -119,6 +119,15 @@ def failing(what: str, kind: type[PlatformError], hint: str) -> Iterator[None]:
         raise logins(error) or kind(f"{what}: {short(error)}", hint) from None
 
 
+def typed(error: BaseException) -> PlatformError | None:
+    """An error of Docker's that nobody expected, as one of ours; None when it is not Docker's."""
+    if not isinstance(error, FAILURES):
+        return None
+    return logins(error) or PlatformError(
+        f"docker: {short(error)}", "is Docker well? docker info; then again"
+    )
+
+
 def logins(error: BaseException) -> LoginsUnreadable | None:
     """The error of a credential helper that does not work, told from Docker's other errors."""
     text = str(error)
