@@ -6,6 +6,7 @@ All or nothing: the file is written once, at the end, when everything was answer
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from delivery.cluster import pins, published, released, tools
 from delivery.cluster.catalog import ArgocdImages, Catalog
@@ -81,7 +82,7 @@ def _images(catalog: Catalog) -> Iterator[tuple[values.Path, str]]:
             client.close()
 
 
-def _digest(client: docker.docker.DockerClient, name: str) -> str:
+def _digest(client: Any, name: str) -> str:
     from docker.errors import DockerException
     from requests.exceptions import RequestException
 
