@@ -44,7 +44,7 @@ def test_why_docker_save_failed_is_said(docker: Path) -> None:
     """A `docker save` that ends in the middle is told with Docker's words, not as a broken archive."""
     (docker / "save").write_text("echo 'Error response from daemon: content digest not found' >&2; exit 1")
     (docker / "import").write_text("echo 'ctr: unexpected EOF' >&2; exit 1")
-    with pytest.raises(PlatformError, match="docker save failed: .*content digest not found"):
+    with pytest.raises(PlatformError, match=r"docker save failed: .*content digest not found"):
         preload.fill("box", ["a:1"], "amd64")
 
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 
-from delivery.cluster import debian, platforms
+from delivery.cluster import debian, platforms, room
 from delivery.cluster.catalog import KIND, ArgocdImages, Catalog
 from delivery.cluster.preload import Node
 from delivery.cluster.progress import phase
@@ -20,6 +20,9 @@ _NODE_PROGRAMS = ("kubeadm", "kubectl", "kubelet", "crictl", "ptp", "loopback", 
 
 class Closed:
     """Images whose names say what went into them: the same inputs, the same name, nothing built twice."""
+
+    # Bytes that must be free to make all of it and to start a cluster: Go's build cache is the most of it.
+    space = 25 * room.GIB
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
@@ -51,6 +54,11 @@ class Closed:
     def gateway(self) -> Recipe:
         """The Git server and the guard before the registry."""
         return self._catalog.gateway(self.base)
+
+    @property
+    def probe(self) -> str:
+        """A small image with a shell, to look from inside of Docker."""
+        return self._base.tag
 
     @property
     def node(self) -> Node:

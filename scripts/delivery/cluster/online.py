@@ -1,16 +1,18 @@
 """The platform's images on a machine that reaches public registries: pulled, pinned by versions.yaml."""
 
-from delivery.cluster import pins
+from delivery.cluster import pins, reach, room
 from delivery.cluster.catalog import ArgocdImages, Catalog
 from delivery.cluster.preload import Node
 from delivery.cluster.progress import phase
-from delivery.cluster.recipes import Recipe, image_exists
-from delivery.errors import PlatformError
-from delivery.parts import docker
+from delivery.cluster.recipes import Recipe
 
 
 class Online:
     """Public images. Built on them: the Git server, which nobody publishes, and Python with Debian's updates."""
+
+    # Bytes that must be free to make all of it and to start a cluster: about 3 GiB are pulled, and stand unpacked in
+    # Docker, once more in the node image and once more in the node.
+    space = 10 * room.GIB
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
@@ -38,6 +40,11 @@ class Online:
         return self._catalog.gateway(self._base)
 
     @property
+    def probe(self) -> str:
+        """A small image with a shell, to look from inside of Docker."""
+        return self._versions["base"]
+
+    @property
     def node(self) -> Node:
         """kind's own node image with the platform preloaded."""
         inside = "".join(self._versions[name] for name in pins.OF_ARGOCD)
@@ -56,42 +63,11 @@ class Online:
         """Pull and build what is missing."""
         upstream = ArgocdImages.read(self._catalog.argocd_manifest())
         pins.agree(self._versions, upstream)
-        names = list(self._versions.values())
         with phase("Pulling images") as progress:
-            client = docker.client(seconds=1800)
-            for count, name in enumerate(names, 1):
-                progress.update(f"{count} of {len(names)}: {name.partition('@')[0]}")
-                if not image_exists(name):
-                    _pull(client, name)
-            client.close()
+            reach.pull([self.probe], progress.update)
+            room.check(self.space, [self.probe])  # a VM can be looked into only now
+            reach.pull(list(self._versions.values()), progress.update)
         with phase("Building the Git server and Python's updates"):
             for recipe in (self._base, self.gateway, self._python, self._catalog.python_build(self._python)):
                 recipe.build()
         self.node.make({pins.bare(self._versions[name]): self._versions[name] for name in pins.OF_ARGOCD})
-
-
-def reaches_registry(catalog: Catalog) -> bool:
-    """Whether a public registry answers this machine's Docker daemon."""
-    from docker.errors import DockerException
-    from requests.exceptions import RequestException
-
-    client = docker.client(seconds=15)
-    try:
-        client.api.inspect_distribution(catalog.versions["online"]["base"])
-    except (DockerException, RequestException):
-        return False
-    finally:
-        client.close()
-    return True
-
-
-def _pull(client, name: str) -> None:  # type: ignore[no-untyped-def]
-    from docker.errors import DockerException
-
-    try:
-        client.api.pull(name)
-    except DockerException as error:
-        raise PlatformError(
-            f"cannot pull {name}: {' '.join(str(error).split())[:200]}",
-            "run it again, or build the same parts from package registries: DELIVERY_IMAGES=closed",
-        ) from None
