@@ -7,7 +7,7 @@ PYTHON ?= $(or $(shell for p in python3 python3.14 python3.13 python3.12 python3
   $$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done),python3)
 BIN := .venv/bin
 
-.PHONY: help demo up down test lint e2e bench doctor report lock
+.PHONY: help demo up down test lint e2e e2e-online bench doctor report pin lock
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -32,6 +32,9 @@ e2e: .venv/ready ## from a bare machine to all tests passed, on a cluster of its
 	@$(BIN)/python -m pytest e2e $(E2E)
 	@$(BIN)/python -m pytest -n 3
 
+e2e-online: .venv/ready ## the path of a laptop that pulls public images, on a machine that cannot (root on Debian)
+	@$(BIN)/python -m e2e.online $(E2E)
+
 bench: .venv/ready ## how fast, as ratios measured in one run
 	@$(BIN)/python -m e2e.bench
 
@@ -40,6 +43,9 @@ doctor: .venv/ready ## what is there and what is missing
 
 report: .venv/ready ## the proof, the tests and the trail, as one page
 	@$(BIN)/delivery report
+
+pin: .venv/ready ## write today's digests of images and checksums of tools into cluster/versions.yaml
+	@$(BIN)/delivery pin
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --custom-compile-command "make lock"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -107,7 +108,7 @@ class Checkout:
 
     def push(self, refspec: str, *options: str) -> None:
         """git push to the Git server by hand, with its password."""
-        helper = ("-c", f"credential.helper=store --file={self.cluster.git_credentials}")
+        helper = ("-c", f"credential.helper=store --file={shlex.quote(str(self.cluster.git_credentials))}")
         self.git(*helper, "push", "--quiet", *options, self.cluster.git_url, refspec)
 
     def refresh(self, environment: str) -> str:

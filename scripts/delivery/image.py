@@ -4,9 +4,11 @@ import json
 import os
 import re
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping, Set
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from delivery.cluster.progress import phase
 from delivery.errors import BadInput, Refused
@@ -19,6 +21,14 @@ from delivery.pipeline import Cluster, Pipeline
 REVISION = "org.opencontainers.image.revision"
 
 
+class Contradictory(Refused):
+    """The images behind one digest say different things of themselves."""
+
+
+class WrongPlatform(Refused):
+    """No node of the cluster can run the image."""
+
+
 @dataclass(frozen=True)
 class Built:
     """An image in the registry: its digest is its identity, the rest is what it says of itself."""
@@ -28,6 +38,8 @@ class Built:
     version: str
     revision: str
     new: bool = False
+    platforms: frozenset[str] = frozenset()  # such as linux/arm64; none where nobody asked
+    children: frozenset[str] = frozenset()  # of an index: the digest of each platform's image
 
 
 def build(pipeline: Pipeline, cluster: Cluster, number: int | None = None) -> Built:
@@ -88,18 +100,41 @@ def find(pipeline: Pipeline, registry: Registry, revision: str) -> Built | None:
 
 def describe(pipeline: Pipeline, registry: Registry, digest: str) -> Built | None:
     """What an image of our repository says of itself, or None when the registry does not have it."""
-    config = registry.config(pipeline.image.name, digest)
-    if config is None:
+    found = registry.image(pipeline.image.name, digest)
+    if found is None:
         return None
-    config = config.get("config") or {}
-    labels = config.get("Labels") or {}
-    baked = dict(line.split("=", 1) for line in config.get("Env") or [] if "=" in line)
+    said = {platform: _says(config.get("config") or {}) for platform, config in found.configs.items()}
+    if len(set(said.values())) > 1:
+        raise Contradictory(
+            f"the images of {digest[:19]} do not agree on what they are: "
+            + "; ".join(f"{platform}: {' '.join(words)}" for platform, words in sorted(said.items())),
+            "build all platforms from one commit, with one build number",
+        )
+    build_number, version, revision = next(iter(said.values()))
     return Built(
         digest=digest,
-        build=baked.get("APP_BUILD", ""),
-        version=baked.get("APP_VERSION", ""),
-        revision=labels.get(REVISION, ""),
+        build=build_number,
+        version=version,
+        revision=revision,
+        platforms=frozenset(found.configs),
+        children=frozenset(found.children),
     )
+
+
+def _says(config: Mapping[str, Any]) -> tuple[str, str, str]:
+    labels = config.get("Labels") or {}
+    baked = dict(line.split("=", 1) for line in config.get("Env") or [] if "=" in line)
+    return baked.get("APP_BUILD", ""), baked.get("APP_VERSION", ""), labels.get(REVISION, "")
+
+
+def fits(built: Built, nodes: Set[str]) -> None:
+    """Return when a node can run it; WrongPlatform when its platforms are known and no node has one of them."""
+    if built.platforms and nodes and not built.platforms & nodes:
+        raise WrongPlatform(
+            f"build {built.build} ({built.digest[:19]}) is for {', '.join(sorted(built.platforms))}, "
+            f"the cluster's nodes are {', '.join(sorted(nodes))}",
+            "build it for the nodes: delivery build on such a machine, or docker buildx build --platform in CI",
+        )
 
 
 def known(pipeline: Pipeline, registry: Registry, digest: str) -> Built:
@@ -174,7 +209,7 @@ def _build(
                 raise docker.BuildFailed(error.message, f"{error.hint}; the whole log: {log}") from None
     record = {
         "parameters": arguments,
-        "bases": {base: docker.image_id(base) for base in sorted({build_image, runtime_image})},
+        "bases": {base: asdict(docker.base(base)) for base in sorted({build_image, runtime_image})},
         "started": started,
         "finished": _now(),
     }
@@ -182,6 +217,7 @@ def _build(
     with phase(f"Push {name}:{build_number}"):
         digest = docker.push(local, revision, credentials.load(cluster).registry)
         built = Built(digest, str(build_number), version, revision, new=True)
+        _arrived(pipeline, registry, built)
         _name(pipeline, registry, built)
     _describe(pipeline, cluster, registry, built)
     return built
@@ -206,6 +242,22 @@ def _record(cluster: Cluster, revision: str) -> Path:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _arrived(pipeline: Pipeline, registry: Registry, built: Built) -> None:
+    """Return when the registry has, under the digest that the push reported, the image that was built."""
+    there = describe(pipeline, registry, built.digest)
+    if there is None:
+        raise Refused(
+            f"the push reported {built.digest[:19]}, and the registry does not have it",
+            "push again: delivery build",
+        )
+    if (there.build, there.revision) != (built.build, built.revision):
+        raise Refused(
+            f"the push reported {built.digest[:19]}, which says it is build {there.build or '(none)'} of "
+            f"{there.revision[:12] or 'no commit'}, not build {built.build} of {built.revision[:12]}",
+            "does the Dockerfile still take ARG BUILD and ARG REVISION? then build again",
+        )
 
 
 def _name(pipeline: Pipeline, registry: Registry, built: Built) -> None:

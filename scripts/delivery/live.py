@@ -1,7 +1,7 @@
 """What really runs: every container of every pod, what Argo CD did, and what each replica says of itself."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from delivery import desired, image
 from delivery.errors import DeliveryError
 from delivery.parts import argocd, git
-from delivery.parts.registry import connect
+from delivery.parts.registry import Falsified, connect
 from delivery.pipeline import Cluster, Environment, Pipeline
-from delivery.proof import Answer, Container, Desired, Facts, Image, Pod, Proof, Unknown, decide, identity
+from delivery.proof import Answer, Container, Desired, Facts, Image, Pod, Proof, Unknown, decide, runs
 from delivery.wait import Failed, Pending, Reached, until
 
 if TYPE_CHECKING:
@@ -102,10 +102,14 @@ def ask(
 def registered(pipeline: Pipeline, cluster: Cluster, wanted: Desired) -> Image | Unknown:
     """What the registry says about the digest and the tag that Git's values name."""
     with connect(cluster) as registry:
-        built = image.describe(pipeline, registry, wanted.digest)
+        tagged = registry.digest(pipeline.image.name, wanted.tag)
+        try:
+            built = image.describe(pipeline, registry, wanted.digest)
+        except (Falsified, image.Contradictory) as error:
+            return Image(tagged, "", "", contradictions=(error.message,))
         if built is None:
             return Unknown(f"{wanted.digest[:19]} is not in the registry")
-        return Image(registry.digest(pipeline.image.name, wanted.tag), built.build, built.revision)
+        return Image(tagged, built.build, built.revision, built.children)
 
 
 def rolled_out(
@@ -113,16 +117,20 @@ def rolled_out(
     kubernetes: "Kubernetes",
     environment: Environment,
     wanted: Desired,
+    children: Collection[str],
     enough: Callable[[str], bool],
 ) -> None:
-    """Return when all replicas run the digest and are Ready and no other pod of the app serves."""
+    """Return when all replicas run the digest and are Ready and no other pod of the app serves.
+
+    `children` are the digests that a node may show instead, where the digest is of an index.
+    """
     version = ""
     api = argocd.ArgoCD(kubernetes)
 
     def look() -> Reached[None] | Failed | Pending:
         nonlocal version
         items, version = kubernetes.pods(environment.namespace)
-        state = rollout((parse(item) for item in items), pipeline.chart.release, wanted)
+        state = rollout((parse(item) for item in items), pipeline.chart.release, wanted, children)
         if isinstance(state, Reached):
             return state
         application = api.application(environment.application)
@@ -182,11 +190,12 @@ def hopeless(stuck: Iterable[Waiting]) -> Failed | None:
     return None
 
 
-def rollout(found: Iterable[Pod], release: str, wanted: Desired) -> Reached[None] | Pending:
+def rollout(
+    found: Iterable[Pod], release: str, wanted: Desired, children: Collection[str] = ()
+) -> Reached[None] | Pending:
     """Whether the new digest has taken over; terminating pods of the old one may still be leaving."""
     serving = [pod for pod in found if pod.app == release and pod.serves]
-    target = identity(wanted.image)
-    new = [pod for pod in serving if all(identity(c.image_id) == target for c in pod.containers)]
+    new = [pod for pod in serving if all(runs(c.image_id, wanted.image, children) for c in pod.containers)]
     ready = [pod for pod in new if pod.ready and pod.containers]
     if len(ready) >= max(wanted.replicas, 1) and len(ready) == len(serving):
         return Reached(None)

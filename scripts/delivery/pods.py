@@ -5,14 +5,14 @@ it would restart that very pod; even then the images must be the same.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from delivery import live
 from delivery.evidence import Running
 from delivery.parts.kubernetes import Kubernetes
-from delivery.proof import identity
+from delivery.proof import runs
 from delivery.wait import Pending, Reached, until
 
 if TYPE_CHECKING:
@@ -60,16 +60,24 @@ def settled(kubernetes: Kubernetes, namespace: str, limit: float) -> tuple[Seen,
 
 
 def changes(
-    before: Iterable[Seen], after: Iterable[Seen], restarted: Iterable[str], app: str, image: str
+    before: Iterable[Seen],
+    after: Iterable[Seen],
+    restarted: Iterable[str],
+    app: str,
+    image: str,
+    children: Collection[str] = (),
 ) -> list[str]:
-    """How the pods did not stay the same; `restarted` names those that tests said they would restart."""
+    """How the pods did not stay the same; `restarted` names those that tests said they would restart.
+
+    `children` are the digests that a node may show for the image, where its digest is of an index.
+    """
     first, last, declared = tuple(before), tuple(after), set(restarted)
     reasons = [
         f"pod {pod.name}, container {name} ran {image_id or 'nothing'}, not {image}"
         for pod in (*first, *last)
         if pod.app == app
         for name, _, image_id in pod.images
-        if identity(image_id) != identity(image)
+        if not runs(image_id, image, children)
     ]
     kept = {(pod.name, pod.uid): pod for pod in last}
     gone: Counter[str] = Counter()

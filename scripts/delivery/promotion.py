@@ -1,7 +1,7 @@
 """A digest into an environment: check, commit, let Argo CD act, and wait until the pods run it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from delivery import change, desired, entry, evidence, gate, image, live, manifests
@@ -61,14 +61,14 @@ def deploy(pipeline: Pipeline, cluster: Cluster, digest: str | None = None) -> P
         with phase(f"{pipeline.git.branch} of the Git server is at {head[:12]}"):
             pass
 
-    def plan(repository: git.Repository, commit: str) -> change.Request:
+    def plan(repository: git.Repository, commit: str) -> tuple[change.Request, image.Built]:
         if not _contains(repository, built.revision, commit):
             raise BadInput(
                 f"{built.digest[:19]} was built from {built.revision[:12] or 'an unnamed commit'}, "
                 f"which is not in {pipeline.git.branch}",
                 "build what is committed: delivery build",
             )
-        return change.Request(pipeline.first, built.digest, built.build, built.revision, None)
+        return change.Request(pipeline.first, built.digest, built.build, built.revision, None), built
 
     return _carry(pipeline, cluster, pipeline.first, plan)
 
@@ -91,7 +91,7 @@ def promote(
     source = pipeline.environment(environment.source)
     meant = digest
 
-    def plan(repository: git.Repository, commit: str) -> change.Request:
+    def plan(repository: git.Repository, commit: str) -> tuple[change.Request, image.Built]:
         nonlocal meant
         meant = change.wanted(repository, source, environment, commit, meant)
         with connect(cluster) as registry:
@@ -101,7 +101,7 @@ def promote(
         with phase(f"The gate of {environment.name} lets {meant[:19]} in"):
             decision = gate.decide(entry.question(pipeline, cluster, repository, commit, environment, built))
             insist(environment.name, decision)
-        return change.Request(
+        asked = change.Request(
             environment=environment,
             digest=meant,
             build=built.build,
@@ -110,6 +110,7 @@ def promote(
             evidence=evidence.set_hash(decision.uses),
             approved_by=decision.approved_by,
         )
+        return asked, built
 
     return _carry(pipeline, cluster, environment, plan)
 
@@ -158,7 +159,7 @@ def rollback(
     if digest is not None:
         desired.digest(digest)
 
-    def plan(repository: git.Repository, commit: str) -> change.Request:
+    def plan(repository: git.Repository, commit: str) -> tuple[change.Request, image.Built]:
         _, now = desired.image(repository, environment, commit)
         ran = [e.after for e in change.history(repository, commit) if e.environment == environment.name]
         before = [one for one in ran if one != now]
@@ -171,7 +172,7 @@ def rollback(
         with connect(cluster) as registry:
             built = image.known(pipeline, registry, asked)
             _passed_once(pipeline, cluster, registry, environment, asked)
-        return change.Request(environment, asked, built.build, built.revision, environment.name)
+        return change.Request(environment, asked, built.build, built.revision, environment.name), built
 
     return _carry(pipeline, cluster, environment, plan)
 
@@ -204,23 +205,26 @@ def _carry(
     pipeline: Pipeline,
     cluster: Cluster,
     environment: Environment,
-    plan: Callable[[git.Repository, str], change.Request],
+    plan: Callable[[git.Repository, str], tuple[change.Request, image.Built]],
 ) -> Promotion:
     kubernetes = Kubernetes(cluster)
     api = argocd.ArgoCD(kubernetes)
     try:
         api.application(environment.application)  # before anything is written: is there one to follow it?
-        requested: list[change.Request] = []
+        nodes = kubernetes.platforms()
+        planned: list[tuple[change.Request, image.Built]] = []
 
         def noted(repository: git.Repository, commit: str) -> change.Request:
-            requested[:] = [plan(repository, commit)]
-            return requested[0]
+            planned[:] = [plan(repository, commit)]
+            [(asked, built)] = planned
+            image.fits(built, nodes)
+            return asked
 
         done = change.apply(pipeline, cluster, noted)
-        request = requested[0]
+        [(request, built)] = planned
         with phase(_sentence(environment, request, done)):
             pass
-        seconds = _follow(pipeline, cluster, environment, kubernetes, done)
+        seconds = _follow(pipeline, cluster, environment, kubernetes, done, built.children)
     finally:
         kubernetes.close()
     return Promotion(
@@ -241,6 +245,7 @@ def _follow(
     environment: Environment,
     kubernetes: Kubernetes,
     done: change.Change,
+    children: Collection[str],
 ) -> dict[str, float]:
     """Let Argo CD act on the commit, and wait for the pods, then for Argo CD's own word."""
     api, name, waits = argocd.ArgoCD(kubernetes), environment.application, pipeline.waits
@@ -260,7 +265,7 @@ def _follow(
             api.sync(name, done.commit, waits.argocd)
         seconds["seen"] = time.monotonic() - start
     with phase(f"All replicas in {environment.name} run {done.desired.digest[:19]}"):
-        live.rolled_out(pipeline, kubernetes, environment, done.desired, enough)
+        live.rolled_out(pipeline, kubernetes, environment, done.desired, children, enough)
         seconds["ready"] = time.monotonic() - start
     with phase(f"{name} is Synced and Healthy"):
         api.settled(name, enough, waits.settle)

@@ -5,7 +5,7 @@ one that contradicts is MISMATCH. Both come with every reason.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
@@ -97,6 +97,8 @@ class Image:
     tag_digest: str | None
     build: str
     revision: str
+    children: frozenset[str] = frozenset()  # of an index: the digests of its images, one for each platform
+    contradictions: tuple[str, ...] = ()  # where what is there is not what the digest stands for
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,18 @@ def identity(image_id: str) -> tuple[str, str] | None:
     return (match["repository"], match["digest"]) if match else None
 
 
+def runs(image_id: str, pinned: str, children: Collection[str] = ()) -> bool:
+    """Whether a node that shows this imageID runs the pinned image.
+
+    Most nodes show the digest that was asked for. Where that is of an index, some show the image of their own
+    platform instead: it counts when the index names it, and `children` are what the index names.
+    """
+    shown, wanted = identity(image_id), identity(pinned)
+    if shown is None or wanted is None:
+        return False
+    return shown == wanted or (shown[0] == wanted[0] and shown[1] in children)
+
+
 def decide(facts: Facts) -> Proof:
     """The verdict; UNKNOWN outweighs PROVEN, MISMATCH outweighs both."""
     found = _Findings()
@@ -155,7 +169,7 @@ def decide(facts: Facts) -> Proof:
         found.unknowns.append(facts.pods.reason)
     elif isinstance(facts.desired, Desired):
         for pod in facts.pods:
-            _pod(pod, pod.app == facts.release, facts.desired, found)
+            _pod(pod, pod.app == facts.release, facts.desired, facts.image, found)
         _replicas(facts, facts.desired, facts.pods, found)
     verdict = Verdict.MISMATCH if found.mismatches else Verdict.UNKNOWN if found.unknowns else Verdict.PROVEN
     unknowns = tuple(dict.fromkeys(found.unknowns))  # one cause can hide several pieces
@@ -201,6 +215,9 @@ def _image(desired: Desired, image: Image | Unknown, found: _Findings) -> None:
         found.mismatches.append(
             f"tag {desired.tag} points to {there} in the registry, not to {_short(desired.digest)}"
         )
+    if image.contradictions:
+        found.mismatches.extend(image.contradictions)
+        return  # what it says of itself counts for nothing then
     if image.build != desired.tag:
         found.mismatches.append(
             f"Git's values call it build {desired.tag}, the image says {image.build or 'nothing'}"
@@ -209,7 +226,7 @@ def _image(desired: Desired, image: Image | Unknown, found: _Findings) -> None:
         found.unknowns.append("the image does not say from which commit it was built")
 
 
-def _pod(pod: Pod, ours: bool, desired: Desired, found: _Findings) -> None:
+def _pod(pod: Pod, ours: bool, desired: Desired, image: Image | Unknown, found: _Findings) -> None:
     if not pod.containers:
         found.unknowns.append(f"pod {pod.name} shows no containers")
     if pod.leaving:
@@ -225,22 +242,37 @@ def _pod(pod: Pod, ours: bool, desired: Desired, found: _Findings) -> None:
         elif pod.leaving:
             _leaving(where, container, desired, found)
         else:
-            _running(where, container, ours, desired, found)
+            _running(where, container, ours, desired, image, found)
         if not pod.leaving and container.image not in ({desired.image} if ours else desired.images):
             found.mismatches.append(f"{where} was started as {_short(container.image)}, not as Git asks")
 
 
-def _running(where: str, container: Container, ours: bool, desired: Desired, found: _Findings) -> None:
+def _running(
+    where: str,
+    container: Container,
+    ours: bool,
+    desired: Desired,
+    image: Image | Unknown,
+    found: _Findings,
+) -> None:
+    children = image.children if isinstance(image, Image) else frozenset()
     allowed = {desired.image} if ours else desired.images
-    runs = identity(container.image_id)
-    if runs is None or runs not in {identity(image) for image in allowed}:
-        found.mismatches.append(f"{where} runs {_short(container.image_id)}{_instead(ours, desired)}")
+    if any(runs(container.image_id, one, children if one == desired.image else ()) for one in allowed):
+        return
+    shown = identity(container.image_id)
+    if isinstance(image, Unknown) and shown and shown[0] == desired.repository:
+        found.unknowns.append(
+            f"{where} runs {_short(container.image_id)}; whether that is an image of the index "
+            f"{_short(desired.digest)} is not known: {image.reason}"
+        )
+        return
+    found.mismatches.append(f"{where} runs {_short(container.image_id)}{_instead(ours, desired)}")
 
 
 def _leaving(where: str, container: Container, desired: Desired, found: _Findings) -> None:
-    runs = identity(container.image_id)
+    shown = identity(container.image_id)
     repositories = {pinned[0] for image in desired.images if (pinned := identity(image))}
-    if runs is None or runs[0] not in repositories:
+    if shown is None or shown[0] not in repositories:
         found.mismatches.append(f"{where} runs {_short(container.image_id)}, which Git never asked for")
 
 

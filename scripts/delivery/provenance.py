@@ -23,13 +23,13 @@ def complete(
     registry: Registry,
     digest: str,
     parameters: Mapping[str, str],
-    bases: Mapping[str, str],
+    bases: Mapping[str, Mapping[str, Any]],
     started: str,
     finished: str,
 ) -> None:
     """Attach the SBOM and the provenance that the digest lacks.
 
-    `parameters` are the build's arguments, `bases` the ids of the images it started from.
+    `parameters` are the build's arguments, `bases` what the images are known by that it started from.
     """
     image = statements.reference(pipeline, cluster, digest)
     made: dict[str, Callable[[], dict[str, Any]]] = {
@@ -59,7 +59,7 @@ def sbom(pipeline: Pipeline, cluster: Cluster, registry: Registry, digest: str) 
 def provenance(
     pipeline: Pipeline,
     parameters: Mapping[str, str],
-    bases: Mapping[str, str],
+    bases: Mapping[str, Mapping[str, Any]],
     started: str,
     finished: str,
 ) -> dict[str, Any]:
@@ -69,10 +69,7 @@ def provenance(
         "uri": f"git+{pipeline.git.url}",
         "digest": {"gitCommit": parameters["REVISION"]},
     }
-    images = [
-        {"name": name, "uri": f"docker:{name}", "digest": {"sha256": id_.removeprefix("sha256:")}}
-        for name, id_ in sorted(bases.items())
-    ]
+    images = [_base(name, base) for name, base in sorted(bases.items())]
     metadata = {"startedOn": started, "finishedOn": finished}
     return {
         "buildDefinition": {
@@ -90,3 +87,14 @@ def provenance(
             "metadata": {key: value for key, value in metadata.items() if value},
         },
     }
+
+
+def _base(name: str, base: Mapping[str, Any]) -> dict[str, Any]:
+    found = {
+        "name": name,
+        "uri": f"docker:{name}",
+        "digest": {"sha256": str(base["digest"]).removeprefix("sha256:")},
+    }
+    # A pinned digest is the registry's, and anybody can ask for it. Another is known to the builder's Docker
+    # alone, and its two stores count different things.
+    return found if base["pinned"] else found | {"annotations": {"pinned": False, "digestOf": base["of"]}}

@@ -180,6 +180,15 @@ def print_checks(checks: Iterable[Any]) -> None:
             console.print(f"   hint: {check.hint}", markup=False, highlight=False, soft_wrap=True)
 
 
+def print_pinned(pinned: Any) -> None:
+    """What `pin` wrote, and by what each tool's checksums are believed."""
+    for one in pinned.changes:
+        print(f"{'.'.join(one.path)}: {one.after}{f' (was {one.before})' if one.before else ''}")
+    for name, by in pinned.believed.items():
+        print(f"{name}: believed by {by}")
+    print(f"{len(pinned.changes) or 'no'} pins changed in cluster/versions.yaml")
+
+
 def _environment(proof: Proof) -> dict[str, Any]:
     facts = proof.facts
     wanted = facts.desired if isinstance(facts.desired, Desired) else None

@@ -28,7 +28,7 @@ from delivery.lock import alone
 from delivery.parts import git
 from delivery.parts.kubernetes import Kubernetes
 from delivery.pipeline import Cluster, Environment, Pipeline
-from delivery.proof import Desired, Proof, Unknown, Verdict
+from delivery.proof import Desired, Image, Proof, Unknown, Verdict
 from delivery.tree import Trees
 
 SCHEMA = "delivery/results/v1"
@@ -105,7 +105,10 @@ def _run(
             after: tuple[pods.Seen, ...] = ()
             try:
                 after = pods.settled(kubernetes, environment.namespace, waits.settle)
-                changed = pods.changes(before, after, results.restarted, pipeline.chart.release, wanted.image)
+                children = found.facts.image.children if isinstance(found.facts.image, Image) else ()
+                changed = pods.changes(
+                    before, after, results.restarted, pipeline.chart.release, wanted.image, children
+                )
             except NotReached as error:
                 changed = [error.message]
     finally:

@@ -46,6 +46,8 @@ class Stage:
         self.beside: list[dict[str, Any]] = []  # pods that come with each deployment
         self.lose_refreshes = 0
         self.sync_fails = ""
+        self.architecture = "amd64"
+        self.shows = ""  # the digest that nodes show instead of the one that was asked for
 
     def touch(self) -> None:
         with self.changed:
@@ -89,6 +91,7 @@ class Stage:
 
     def pod(self, environment: Any, name: str, reference: str, build: str) -> dict[str, Any]:
         ready = "True" if self.starts_ready else "False"
+        shown = f"{REPOSITORY}@{self.shows}" if self.shows else reference
         return {
             "metadata": {
                 "name": name,
@@ -99,7 +102,7 @@ class Stage:
             "status": {
                 "phase": "Running",
                 "conditions": [{"type": "Ready", "status": ready}],
-                "containerStatuses": [{"name": "manual-app", "imageID": reference, "state": {"running": {}}}],
+                "containerStatuses": [{"name": "manual-app", "imageID": shown, "state": {"running": {}}}],
             },
             "answer": {"build": build, "environment": environment.name, "version": "1.2.3"},
         }
@@ -124,6 +127,9 @@ class Handler(BaseHTTPRequestHandler):
             return self._watch(float(asked["timeoutSeconds"][0]), int(asked["resourceVersion"][0]))
         if parts[:2] == ["apis", "argoproj.io"]:
             return self._send(self._stamped(self.stage.applications.get(parts[-1])))
+        if parts[-1] == "nodes":
+            node = {"nodeInfo": {"operatingSystem": "linux", "architecture": self.stage.architecture}}
+            return self._send({"metadata": {}, "items": [{"status": node}]})
         namespace = parts[3]
         if parts[-2] == "proxy":
             return self._send(self.stage.version_of(namespace, parts[5].partition(":")[0]))

@@ -10,7 +10,9 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from delivery.cluster import host, preload, recipes, runc_bounded, services
+from delivery import pipeline as pipelines
+from delivery.cluster import host, preload, recipes, runc_bounded, services, tools
+from delivery.cluster import kind as kinds
 from delivery.cluster.catalog import ArgocdImages, Catalog
 from delivery.cluster.closed import default_storage
 from delivery.errors import NotReached
@@ -102,7 +104,7 @@ def test_the_bounded_runtime_hands_everything_else_to_runc(tmp_path: Path) -> No
 
 
 def test_argocds_images_are_read_from_its_manifest(tmp_path: Path) -> None:
-    """An upgrade of Argo CD is one line in go.mod: its image names stand nowhere else."""
+    """Argo CD's own manifest says which images it wants; what is pinned and preloaded follows it."""
     manifest = tmp_path / "core-install.yaml"
     manifest.write_text(
         "  image: quay.io/argoproj/argocd:v9\n  image: example.org/redis:1\n  image: quay.io/argoproj/argocd:v9\n"
@@ -147,6 +149,25 @@ def test_two_at_once_wait_for_each_other(tmp_path: Path) -> None:
         assert not entered.is_set()
     thread.join(20)
     assert entered.is_set()
+
+
+def test_a_home_with_a_space_takes_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder such as `/home/Ada Lovelace/it's here` kind is called, and what it says is in its log."""
+    home = tmp_path / "a home" / "it's; here"
+    program = home / "programs" / "kind"
+    program.parent.mkdir(parents=True)
+    program.write_text('#!/bin/sh\necho "$KIND_EXPERIMENTAL_DOCKER_NETWORK: $@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("DELIVERY_STATE", str(home / "state"))
+    monkeypatch.setattr(tools, "path", lambda name: program)
+    cluster = pipelines.load(ROOT).clusters[0]
+    cluster.state.mkdir(parents=True)
+    script = kinds._quiet_kind(cluster)
+    for arguments in (("create", "cluster", "--config", "a b"), ("get", "clusters")):
+        done = subprocess.run([script, *arguments], capture_output=True, text=True, check=True)
+        said = f"{cluster.name}: {' '.join(arguments)}\n"
+        log = cluster.state / "kind.log"
+        assert (done.stdout or log.read_text()) == said
 
 
 def test_the_node_is_named_by_what_is_preloaded() -> None:

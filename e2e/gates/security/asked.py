@@ -34,7 +34,7 @@ def asking(target: Target) -> Iterator[Asked]:
             inside=inside,
             leaking=pool.submit(logs.leaking, target),
             reached=pool.submit(network.reached, target),
-            updates=pool.submit(lambda: debian.pending(*_debian(inside.result()))),
+            updates=pool.submit(lambda: debian.pending(target, *_debian(inside.result()))),
             bill=pool.submit(sbom.fetch, target),
         )
 

@@ -1,94 +1,65 @@
-"""Which Debian packages have a newer version in the security suite, by this host's own package sources."""
+"""Which Debian packages of the image have a newer version in the security suite: its own apt is asked.
 
-import subprocess
-import tempfile
+It is asked with the image's own sources, in a throw-away container on this host's Docker daemon: the host
+may be no Debian at all, and the pods have no way out. apt's judgement counts, not ours.
+"""
+
+import re
 from collections.abc import Mapping
-from pathlib import Path
+
+from delivery.cluster import trust
+from delivery.errors import DeliveryError
 
 from e2e.gates.outcome import unknown
+from e2e.gates.security import box
+from e2e.gates.target import Target
 
-SECONDS = 30
-KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+SECONDS = 150
+# The pin makes the security suite's version the candidate, also where another suite has a newer one.
+_SCRIPT = """
+command -v apt-get >/dev/null && command -v apt >/dev/null || { echo "E: there is no apt in it" >&2; exit 127; }
+export LC_ALL=C APT_CONFIG=/gate-apt.conf
+# Any index that does not come is an error: apt would go on with what it has.
+apt-get -qq -o APT::Update::Error-Mode=any -o Acquire::Retries=1 -o Acquire::Languages=none \\
+  -o Acquire::http::Timeout=20 -o Acquire::https::Timeout=20 update || exit
+exec apt -qq -o APT::Default-Release="$1" list --upgradable
+"""
+# apt reads this before its own configuration: an image that knows better is heard.
+_CONFIGURATION = b'Acquire::https::CAInfo "/gate-ca.crt";\n'
+_ROW = re.compile(r"(?P<name>\S+)/(?P<suites>\S+) (?P<newest>\S+) \S+ \[upgradable from: (?P<old>\S+)\]")
 
 
-def pending(codename: str, installed: Mapping[str, str]) -> list[str]:
-    """The packages that wait for a security update; unknown where this host cannot ask for that release."""
+def pending(target: Target, codename: str, installed: Mapping[str, str]) -> list[str]:
+    """The packages that wait for a security update; unknown, with apt's own reason, where it cannot say."""
     if not installed:
         unknown("the image has no Debian packages that could be compared")
+    if not codename:
+        unknown("the image does not say which release of Debian it is")
     suite = f"{codename}-security"
-    with tempfile.TemporaryDirectory(prefix="gate-apt-") as folder:
-        offered = _offered(Path(folder), suite)
-    if not offered:
-        unknown(f"this host's list of {suite} is empty")
-    return [
-        f"{name} {version} -> {newest}"
-        for name, version in installed.items()
-        if (newest := _newest([version, *offered.get(name, [])])) != version
-    ]
+    try:
+        files = {"gate-apt.conf": _CONFIGURATION, "gate-ca.crt": trust.ca_bundle().read_bytes()}
+    except DeliveryError as error:
+        unknown(error.message)
+    ended = box.run(target, ["/bin/sh", "-c", _SCRIPT, "sh", suite], files, SECONDS)
+    if ended.code:
+        unknown(f"the image's apt could not list {suite}: {reason(ended.errors)}")
+    return waiting(ended.output)
 
 
-def _offered(folder: Path, suite: str) -> dict[str, list[str]]:
-    """All versions of the suite, fetched now into a folder of our own: the host's lists may be old."""
-    signed = f"[signed-by={KEYRING}] " if KEYRING.exists() else ""
-    source = f"deb {signed}$(SITE) $(RELEASE) $(COMPONENT)"
-    listed = _apt("indextargets", "--format", source, "Identifier: Packages", f"Release: {suite}")
-    if not listed.strip():
-        unknown(f"this host has no package source for {suite}")
-    file = folder / "sources.list"
-    file.write_text(listed, encoding="utf-8")
-    (folder / "lists" / "partial").mkdir(parents=True)
-    own = (
-        *("-o", f"Dir::Etc::sourcelist={file}", "-o", "Dir::Etc::sourceparts=-"),
-        *("-o", f"Dir::State::Lists={folder / 'lists'}", "-o", f"Dir::Cache={folder}"),
-        *("-o", "Acquire::Languages=none", "-o", "APT::Sandbox::User=root"),
-    )
-    # Any index that does not come is an error: apt would go on with what it has.
-    bounded = (
-        "-o",
-        "APT::Update::Error-Mode=any",
-        "-o",
-        "Acquire::Retries=0",
-        "-o",
-        "Acquire::http::Timeout=10",
-    )
-    _apt(*own, *bounded, "--quiet", "update")
-    files = _apt(*own, "indextargets", "--format", "$(FILENAME)", "Identifier: Packages").split()
-    return _versions(_run("/usr/lib/apt/apt-helper", "cat-file", *files)) if files else {}
-
-
-def _versions(index: str) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    package = ""
-    for line in index.splitlines():
-        if line.startswith("Package: "):
-            package = line.removeprefix("Package: ")
-        elif line.startswith("Version: "):
-            found.setdefault(package, []).append(line.removeprefix("Version: "))
+def waiting(listed: str) -> list[str]:
+    """The security updates out of what `apt list --upgradable` says."""
+    found = []
+    for line in filter(None, map(str.strip, listed.splitlines())):
+        row = _ROW.fullmatch(line)
+        if row is None:
+            unknown(f"the image's apt said what nobody understands: {line[:200]}")
+        if any(suite.endswith("-security") for suite in row["suites"].split(",")):
+            found.append(f"{row['name']} {row['old']} -> {row['newest']}")
     return found
 
 
-def _newest(versions: list[str]) -> str:
-    newest = versions[0]
-    for version in versions[1:]:
-        if version != newest and not subprocess.call(["dpkg", "--compare-versions", version, "gt", newest]):
-            newest = version
-    return newest
-
-
-def _apt(*arguments: str) -> str:
-    return _run("apt-get", *arguments)
-
-
-def _run(*command: str) -> str:
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS, check=True
-        )
-    except FileNotFoundError:
-        unknown("this host is no Debian: it cannot ask for Debian's security updates")
-    except subprocess.TimeoutExpired:
-        unknown(f"Debian's security updates could not be listed within {SECONDS} s")
-    except subprocess.CalledProcessError as error:
-        said = (error.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        unknown(f"Debian's security updates could not be listed: {said[:200]}")
-    return done.stdout
+def reason(said: str) -> str:
+    """Why apt gave up: its first error."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    errors = [line[2:].strip() for line in lines if line.startswith("E:")]
+    return next(iter([*errors, *reversed(lines)]), "it said nothing")[:200]

@@ -4,9 +4,21 @@ Standard library only: it is read by the container's own python3.
 """
 
 import errno
-import importlib.metadata
 import json
 import os
+import subprocess
+import sys
+
+# Asked of each python3 of the image: its packages, and what in it could install others.
+PACKAGES = """
+import importlib.metadata, importlib.util, json
+print(json.dumps({
+    "python": {one.metadata["Name"]: one.version for one in importlib.metadata.distributions()},
+    "installers": [
+        name for name in ("pip", "setuptools", "ensurepip", "wheel") if importlib.util.find_spec(name)
+    ],
+}))
+"""
 
 
 def status():
@@ -86,8 +98,16 @@ def debian():
     return found
 
 
+def packages(*interpreters):
+    """What each python3 can import, by what it says itself."""
+    asked = {path: [path, "-B", "-c", PACKAGES] for path in interpreters}
+    return {path: json.loads(subprocess.check_output(command)) for path, command in asked.items()}
+
+
 def main():
     """Print it all."""
+    # The virtual environment's, and the one below it that it was made with.
+    pythons = packages(sys.executable, os.path.realpath(sys.executable))
     release = dict(line.split("=", 1) for line in text("/etc/os-release").splitlines() if "=" in line)
     facts = {
         "status": status(),
@@ -104,9 +124,11 @@ def main():
         "leaks": leaks(),
         "codename": release.get("VERSION_CODENAME", ""),
         "debian": debian(),
-        "python": {one.metadata["Name"]: one.version for one in importlib.metadata.distributions()},
+        "python": {name: version for one in pythons.values() for name, version in one["python"].items()},
+        "installers": {path: one["installers"] for path, one in pythons.items()},
     }
     print(json.dumps(facts))
 
 
-main()
+if __name__ == "__main__":
+    main()

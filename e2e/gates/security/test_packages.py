@@ -26,6 +26,13 @@ def test_sbom(asked: Asked, packages: dict[str, Any]) -> None:
     assert not missing, f"not on it: {', '.join(missing)}"
 
 
+def test_no_pip(packages: dict[str, Any]) -> None:
+    """No python3 of the image can install a package: neither the service's nor the one that came with the image."""
+    left = {path: names for path, names in packages["installers"].items() if names}
+    assert packages["installers"]
+    assert not left, "; ".join(f"{path} has {', '.join(names)}" for path, names in left.items())
+
+
 def test_debian_updates(asked: Asked) -> None:
     """No Debian package in the image waits for a security update."""
     pending = asked.updates.result()

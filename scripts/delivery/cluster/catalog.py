@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
+from delivery.cluster import trust
 from delivery.cluster.golang import Module
 from delivery.cluster.recipes import Files, Recipe, content_stamp
 
@@ -21,6 +22,8 @@ class Catalog:
 
     def __init__(self, root: Path) -> None:
         self.folder = root / "cluster"
+        # Once: a run that crosses midnight on Sunday goes on with the images that it began with.
+        self._week = datetime.now(UTC).strftime("%G-W%V")
         self.module = Module(self.folder / "closed-network")
         self.versions: dict[str, Any] = YAML(typ="safe").load(
             (self.folder / "versions.yaml").read_text("utf-8")
@@ -41,14 +44,22 @@ class Catalog:
         """A recipe that copies in one folder of the checkout, under the folder's own name."""
         return self.recipe(name, arguments, lambda: {folder.name: folder}, content_stamp(folder))
 
-    def base(self, debian: str) -> Recipe:
-        """The slim Debian under every image that we build; `debian` is the image it starts from.
+    def base(self, debian: str, name: str = "base") -> Recipe:
+        """An image of Debian with its newest updates; `debian` is the image it starts from.
 
         Made anew each week, so that updates get in without anybody thinking of it.
         """
         script = self.folder / "images" / "apt-install"
-        arguments = {"DEBIAN": debian, "WEEK": datetime.now(UTC).strftime("%G-W%V")}
-        return self.recipe("base", arguments, lambda: {"apt-install": script}, content_stamp(script))
+        arguments = {"DEBIAN": debian, "WEEK": self._week}
+        made = self.recipe("base", arguments, lambda: {"apt-install": script}, content_stamp(script))
+        return replace(made, name=name)
+
+    def python_build(self, python: Recipe) -> Recipe:
+        """The build stage of manual-app: `python`, with pip that reaches what this host's pip reaches."""
+        bundle, pip = trust.ca_bundle(), trust.pip_configuration()
+        files: Files = {"ca-certificates.crt": bundle, "pip.conf": pip.encode()}
+        stamp = content_stamp(bundle) + pip
+        return self.recipe("python-build", {"PYTHON": python.tag}, lambda: files, stamp)
 
     def gateway(self, base: Recipe) -> Recipe:
         """The Git server and the guard before the registry."""
@@ -68,7 +79,7 @@ class ArgocdImages:
 
     @classmethod
     def read(cls, manifest: Path) -> "ArgocdImages":
-        """Read them out of the upstream manifest, so that they stand nowhere twice."""
+        """Read them out of the upstream manifest: it has the last word about names and tags."""
         names = set(re.findall(r"^\s+image: (\S+)$", manifest.read_text(encoding="utf-8"), re.M))
         redis = next(name for name in names if "/redis:" in name)
         (argocd,) = names - {redis}

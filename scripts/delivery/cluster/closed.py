@@ -1,16 +1,12 @@
 """The platform's images on a closed network: the same parts, built from Debian's and Go's registries."""
 
-import os
 import re
-import ssl
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 
-from delivery.cluster import debian
+from delivery.cluster import debian, platforms, room
 from delivery.cluster.catalog import KIND, ArgocdImages, Catalog
-from delivery.cluster.golang import PACKAGES
 from delivery.cluster.preload import Node
 from delivery.cluster.progress import phase
 from delivery.cluster.recipes import PREFIX, Recipe, content_stamp, image_exists
@@ -25,12 +21,15 @@ _NODE_PROGRAMS = ("kubeadm", "kubectl", "kubelet", "crictl", "ptp", "loopback", 
 class Closed:
     """Images whose names say what went into them: the same inputs, the same name, nothing built twice."""
 
+    # Bytes that must be free to make all of it and to start a cluster: Go's build cache is the most of it.
+    space = 25 * room.GIB
+
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._module = catalog.module
         self._suite: str = catalog.versions["debian"]
-        self._debootstrap = f"{PREFIX}/debootstrap:{self._suite}"
-        self._base = catalog.base(self._debootstrap)
+        self.debootstrap = f"{PREFIX}/debootstrap:{self._suite}"
+        self.base = catalog.base(self.debootstrap)
 
     @property
     def python_images(self) -> tuple[str, str]:
@@ -54,34 +53,48 @@ class Closed:
     @property
     def gateway(self) -> Recipe:
         """The Git server and the guard before the registry."""
-        return self._catalog.gateway(self._base)
+        return self._catalog.gateway(self.base)
+
+    @property
+    def probe(self) -> str:
+        """A small image with a shell, to look from inside of Docker."""
+        return self._base.tag
 
     @property
     def node(self) -> Node:
         """A node image as kind makes it, with the platform preloaded."""
-        return Node(self._node_base.tag, self.platform_images, stamp=self._argocd.tag + self._redis.tag)
+        return Node(self.node_base.tag, self.platform_images, stamp=self.argocd.tag + self._redis.tag)
+
+    @cached_property
+    def _platform(self) -> platforms.Platform:
+        return platforms.node()
+
+    @property
+    def _bin(self) -> Path:
+        """The programs for the images: for the node's platform, which is not always the host's."""
+        return self._module.bin_for(self._platform)
 
     def make(self) -> None:
         """Build what is missing. Debian's part of the images is made while Go compiles."""
         with ThreadPoolExecutor(1) as pool:
-            programs = pool.submit(self._module.build, *PACKAGES)
+            programs = pool.submit(self._module.build_for_images, self._platform)
             with phase("Preparing Debian"):
                 self._import_debian()
-                self._base.build()
+                self.base.build()
             self._build(
                 [self._python, self._python_build, self._postgresql, self._redis, self.gateway],
                 "Debian images",
             )
             with phase("Preparing the node image"):
-                for recipe in (self._node_base, self._argocd, self._kube_proxy):
+                for recipe in (self.node_base, self.argocd, self._kube_proxy):
                     recipe.prepare()
             programs.result()
-        control_plane = self._control_plane()
+        control_plane = self.control_plane()
         programs_alone = [self._program(name) for name in ("registry", "policy-controller")]
-        self._build([self._node_base, self._argocd, *control_plane.values(), *programs_alone], "images")
+        self._build([self.node_base, self.argocd, *control_plane.values(), *programs_alone], "images")
         upstream = ArgocdImages.read(self._catalog.argocd_manifest())
         preloaded = {name: recipe.tag for name, recipe in control_plane.items()}
-        self.node.make({**preloaded, upstream.argocd: self._argocd.tag, upstream.redis: self._redis.tag})
+        self.node.make({**preloaded, upstream.argocd: self.argocd.tag, upstream.redis: self._redis.tag})
 
     def _build(self, recipes: list[Recipe], what: str) -> None:
         with phase(f"Building {what}") as progress:
@@ -90,12 +103,12 @@ class Closed:
                 recipe.build()
 
     def _import_debian(self) -> None:
-        if not image_exists(self._debootstrap):
+        if not image_exists(self.debootstrap):
             rootfs = debian.rootfs(self._suite)
-            run(["docker", "import", rootfs, self._debootstrap], hint=_HINT)
+            run(["docker", "import", rootfs, self.debootstrap], hint=_HINT)
 
     def _on_base(self, name: str) -> Recipe:
-        return self._catalog.recipe(name, {"BASE": self._base.tag})
+        return self._catalog.recipe(name, {"BASE": self.base.tag})
 
     @property
     def _python(self) -> Recipe:
@@ -103,25 +116,21 @@ class Closed:
 
     @property
     def _python_build(self) -> Recipe:
-        bundle, pip = _ca_bundle(), _pip_configuration()
-        return self._catalog.recipe(
-            "python-build",
-            {"PYTHON": self._python.tag},
-            lambda: {"ca-certificates.crt": bundle, "pip.conf": pip.encode()},
-            stamp=content_stamp(bundle) + pip,
-        )
+        return self._catalog.python_build(self._python)
 
     @property
     def _postgresql(self) -> Recipe:
         folder = self._catalog.folder / "images" / "postgresql"
-        return self._catalog.with_folder("postgresql", folder, {"BASE": self._base.tag})
+        return self._catalog.with_folder("postgresql", folder, {"BASE": self.base.tag})
 
     @property
     def _redis(self) -> Recipe:
         return self._on_base("redis")
 
     @property
-    def _argocd(self) -> Recipe:
+    def argocd(self) -> Recipe:
+        """Argo CD, as its own image has it."""
+
         def files() -> dict[str, Path | bytes]:
             upstream = self._catalog.argocd_manifest().parent.parent
             scripts = ("hack/gpg-wrapper.sh", "hack/git-verify-wrapper.sh", "entrypoint.sh")
@@ -129,16 +138,17 @@ class Closed:
                 "argocd", "helm"
             )
 
-        return self._catalog.recipe("argocd", {"BASE": self._base.tag}, files, self._module.key)
+        return self._catalog.recipe("argocd", {"BASE": self.base.tag}, files, self._module.key)
 
     @property
     def _kube_proxy(self) -> Recipe:
         return self._catalog.recipe(
-            "kube-proxy", {"BASE": self._base.tag}, lambda: self._programs("kube-proxy"), self._module.key
+            "kube-proxy", {"BASE": self.base.tag}, lambda: self._programs("kube-proxy"), self._module.key
         )
 
     @property
-    def _node_base(self) -> Recipe:
+    def node_base(self) -> Recipe:
+        """The node before anything is preloaded."""
         own = self._catalog.folder / "images" / "node"
 
         def files() -> dict[str, Path | bytes]:
@@ -151,10 +161,10 @@ class Closed:
                 **self._programs(*_NODE_PROGRAMS),
             }
 
-        arguments = {"BASE": self._base.tag, "KUBERNETES_VERSION": self._module.version("k8s.io/kubernetes")}
+        arguments = {"BASE": self.base.tag, "KUBERNETES_VERSION": self._module.version("k8s.io/kubernetes")}
         return self._catalog.recipe("node", arguments, files, self._module.key + content_stamp(own))
 
-    def _control_plane(self) -> dict[str, Recipe]:
+    def control_plane(self) -> dict[str, Recipe]:
         """The images that kubeadm and kind look for in a node, each under the very name they use."""
         recipes = {name: self._program(name) for name in (*_KUBERNETES, "etcd", "coredns", "pause")}
         recipes["kube-proxy"] = self._kube_proxy
@@ -163,12 +173,12 @@ class Closed:
         return {
             **{names[name]: recipe for name, recipe in recipes.items()},
             provisioner: self._program("local-path-provisioner"),
-            helper: self._base,
+            helper: self.base,
         }
 
     def _kubeadm_images(self) -> list[str]:
         version = self._module.version("k8s.io/kubernetes")
-        kubeadm = self._module.bin / "kubeadm"
+        kubeadm = self._module.build("kubeadm", platform=platforms.here()) / "kubeadm"
         listed = run([kubeadm, "config", "images", "list", f"--kubernetes-version={version}"], hint=_HINT)
         return listed.split()
 
@@ -176,10 +186,10 @@ class Closed:
         dockerfile = (
             f'FROM scratch\nENV PATH=/usr/local/bin\nCOPY {name} /usr/local/bin/\nENTRYPOINT ["{name}"]\n'
         )
-        return Recipe(name, dockerfile, files=lambda: {name: self._module.bin / name}, stamp=self._module.key)
+        return Recipe(name, dockerfile, files=lambda: {name: self._bin / name}, stamp=self._module.key)
 
     def _programs(self, *names: str) -> dict[str, Path | bytes]:
-        return {f"bin/{name}": self._module.bin / name for name in names}
+        return {f"bin/{name}": self._bin / name for name in names}
 
 
 def default_storage(kind: Path) -> tuple[str, str, str]:
@@ -195,30 +205,3 @@ def default_storage(kind: Path) -> tuple[str, str, str]:
             "kind's default storage manifest has another form now", "see default_storage() in closed.py"
         )
     return manifest, provisioner, helper
-
-
-def _ca_bundle() -> Path:
-    """The certificates that this host trusts: TLS may be re-signed on the way out of a closed network."""
-    candidates = (
-        os.environ.get("PIP_CERT"),
-        os.environ.get("SSL_CERT_FILE"),
-        ssl.get_default_verify_paths().cafile,
-    )
-    for candidate in (*candidates, "/etc/ssl/certs/ca-certificates.crt"):
-        if candidate and Path(candidate).is_file():
-            return Path(candidate)
-    raise PlatformError("this host has no bundle of CA certificates", "apt-get install ca-certificates")
-
-
-def _pip_configuration() -> str:
-    """This host's package index, in pip's own format, so that pip in a build stage asks the same one."""
-    listed = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, timeout=60
-    )
-    found = {}
-    for line in listed.stdout.splitlines():
-        name, _, value = line.partition("=")
-        option = name.rpartition(".")[2]
-        if option in ("index-url", "extra-index-url", "trusted-host"):
-            found[option] = value.strip("'")
-    return "".join(["[global]\n", *(f"{option} = {value}\n" for option, value in sorted(found.items()))])

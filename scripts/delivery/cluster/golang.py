@@ -11,12 +11,17 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
-from delivery.cluster import paths
+import semver
+
+from delivery.cluster import paths, platforms
+from delivery.cluster.platforms import Platform
 from delivery.cluster.progress import phase
 from delivery.cluster.shell import last_line, run
 from delivery.errors import PlatformError
+from delivery.lock import alone
 
 _K8S = "k8s.io/kubernetes/cmd/"
 _CNI = "github.com/containernetworking/plugins/plugins/"
@@ -53,6 +58,9 @@ PACKAGES = {
     "policy-controller": "github.com/sigstore/policy-controller/cmd/webhook",
 }
 
+# Run on this host only; all the others go into images (kubectl and helm: both).
+_NOT_IN_IMAGES = ("kind", "cosign")
+
 # It spells a module's name (logrus) with a capital that Go refuses beside the other spelling.
 _ALONE = "local-path-provisioner"
 
@@ -87,8 +95,14 @@ class Module:
 
     @property
     def bin(self) -> Path:
-        """The folder where finished programs are, each put there whole."""
-        return paths.cache("programs", self.key)
+        """The folder where finished programs of this host are, each put there whole."""
+        return self.bin_for(platforms.here())
+
+    def bin_for(self, platform: Platform) -> Path:
+        """The folder of the programs for a platform."""
+        # A Mac keeps its own programs beside its node's.
+        other = "" if platform == platforms.here() else f"-{platform.os}-{platform.arch}"
+        return paths.cache("programs", f"{self.key}{other}")
 
     def source(self, module: str) -> Path:
         """The folder with a module's files: manifests and recipes are taken from there, never copied into Git."""
@@ -100,30 +114,47 @@ class Module:
             raise PlatformError(f"the Go proxy did not give {module}", _HINT)
         return Path(found[1])
 
-    def build(self, *names: str) -> Path:
-        """Build the named programs that are not there yet; the folder that has them."""
-        missing = [name for name in names if not (self.bin / name).exists()]
-        if missing:
-            self.bin.mkdir(parents=True, exist_ok=True)
-            for left in self.bin.parent.glob("tmp*"):
-                shutil.rmtree(left)  # of a run that was killed
-            title = f"Compiling {missing[0]}" if len(missing) == 1 else f"Compiling {len(missing)} programs"
-            with phase(title) as progress, tempfile.TemporaryDirectory(dir=self.bin.parent) as folder:
-                for group in ([n for n in missing if n != _ALONE], [n for n in missing if n == _ALONE]):
-                    if group:
-                        self._compile(group, Path(folder), progress.update)
-                for name in missing:
-                    made = Path(folder, PACKAGES[name].rpartition("/")[2].replace("v3", "server"))
-                    made.replace(self.bin / name)
-        return self.bin
+    def build_for_images(self, platform: Platform) -> Path:
+        """Build every program that goes into an image, for the platform of the node; the folder that has them.
 
-    def _compile(self, names: list[str], folder: Path, said) -> None:  # type: ignore[no-untyped-def]
-        packages = [PACKAGES[name] for name in names]
-        go, env = self.go(), {**os.environ, **self._env()}
-        said("modules")
-        listed = run(
-            [go, "list", "-deps", *packages], hint=_HINT, limit=1800, cwd=self.folder, env=self._env()
+        Where host and node are alike, this host's own tools are compiled with them: together is faster.
+        """
+        alike = platform == platforms.here()
+        return self.build(
+            *(name for name in PACKAGES if alike or name not in _NOT_IN_IMAGES), platform=platform
         )
+
+    def build(self, *names: str, platform: Platform) -> Path:
+        """Build the named programs that are not there yet; the folder that has them."""
+        folder = self.bin_for(platform)
+        # Two processes share the cache: the second waits, and finds what the first made.
+        with alone(paths.cache("programs", "lock"), "another compilation on this machine", BUILD_LIMIT):
+            missing = [name for name in names if not (folder / name).exists()]
+            if missing:
+                self._build(missing, folder, platform)
+        return folder
+
+    def _build(self, missing: list[str], target: Path, platform: Platform) -> None:
+        target.mkdir(parents=True, exist_ok=True)
+        for left in target.parent.glob("tmp*"):
+            shutil.rmtree(left)  # of a run that was killed
+        title = f"Compiling {missing[0]}" if len(missing) == 1 else f"Compiling {len(missing)} programs"
+        with phase(title) as progress, tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            for group in ([n for n in missing if n != _ALONE], [n for n in missing if n == _ALONE]):
+                if group:
+                    self._compile(group, Path(folder), platform, progress.update)
+            for name in missing:
+                made = Path(folder, PACKAGES[name].rpartition("/")[2].replace("v3", "server"))
+                made.replace(target / name)
+
+    def _compile(
+        self, names: list[str], folder: Path, platform: Platform, said: Callable[[str], None]
+    ) -> None:
+        packages = [PACKAGES[name] for name in names]
+        env = {**self._env(), "GOOS": platform.os, "GOARCH": platform.arch}
+        go = self.go()
+        said("modules")
+        listed = run([go, "list", "-deps", *packages], hint=_HINT, limit=1800, cwd=self.folder, env=env)
         total, count, tail = len(listed.splitlines()), 0, ""
         command: list[str | Path] = [
             go,
@@ -138,7 +169,12 @@ class Module:
             *packages,
         ]
         with subprocess.Popen(
-            command, cwd=self.folder, env=env, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            command,
+            cwd=self.folder,
+            env={**os.environ, **env},
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
         ) as build:
             try:
                 for line in build.stderr or ():
@@ -172,15 +208,20 @@ class Module:
 
     def go(self) -> Path:
         """A Go toolchain that is new enough: the one on PATH, else a pinned wheel in the virtual environment."""
-        wanted = re.search(r"^go (\d+)\.(\d+)", self._mod, re.M)
-        assert wanted  # noqa: S101
+        found = re.search(r"^go (\S+)", self._mod, re.M)
+        assert found  # noqa: S101
         own = Path(sys.prefix, "bin", "go")
         for candidate in (shutil.which("go"), own):
-            if candidate and Path(candidate).exists() and _is_at_least(Path(candidate), wanted):
+            if candidate and _is_at_least(Path(candidate), found[1]):
                 return Path(candidate)
+        lock = self.folder / "go-toolchain.lock"
         with phase("Installing Go"):
-            lock = self.folder / "go-toolchain.lock"
             run([sys.executable, "-m", "pip", "install", "-q", "--require-hashes", "-r", lock], hint=_HINT)
+        if not _is_at_least(own, found[1]):
+            raise PlatformError(
+                f"go.mod asks for Go {found[1]}, and what {lock.name} installs is not that new",
+                f"install Go {found[1]} or newer, or pin a newer wheel in {lock.name}",
+            )
         return own
 
     def _env(self) -> dict[str, str]:
@@ -188,6 +229,7 @@ class Module:
             "CGO_ENABLED": "0",
             "GOFLAGS": "-buildvcs=false -trimpath",
             "GOTOOLCHAIN": "local",
+            "GOWORK": "off",  # a go.work above the checkout would name other modules
             "GOMODCACHE": str(paths.cache("go", "mod")),
             "GOCACHE": str(paths.cache("go", "build")),
             # The compiler may use memory to spare its garbage collector: an eighth less time.
@@ -195,7 +237,7 @@ class Module:
         }
 
 
-def _is_at_least(go: Path, wanted: re.Match[str]) -> bool:
+def _is_at_least(go: Path, wanted: str) -> bool:
     try:
         out = subprocess.run(
             [go, "env", "GOVERSION"],
@@ -206,5 +248,15 @@ def _is_at_least(go: Path, wanted: re.Match[str]) -> bool:
         ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return False
-    found = re.match(r"go(\d+)\.(\d+)", out)
-    return found is not None and (int(found[1]), int(found[2])) >= (int(wanted[1]), int(wanted[2]))
+    found, least = version(out), version(wanted)
+    return found is not None and least is not None and found >= least
+
+
+def version(text: str) -> semver.Version | None:
+    """The Go version that a text names, ordered as Go does: 1.27 (the language), 1.27rc1, 1.27.0, 1.27.1."""
+    found = re.search(r"(\d+)\.(\d+)(?:\.(\d+))?(?:(beta|rc)(\d+))?", text)
+    if not found:
+        return None
+    major, minor, patch, stage, number = found.groups()
+    before = f"{stage}.{number}" if stage else None if patch else "0"
+    return semver.Version(int(major), int(minor), int(patch or 0), before)

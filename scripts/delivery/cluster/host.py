@@ -1,52 +1,61 @@
 """The host's Docker: the daemon that answers, else Debian's own, started and later stopped by us."""
 
 import os
+import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from delivery.cluster import paths, runc_bounded
 from delivery.cluster.progress import phase
 from delivery.cluster.shell import last_line, run
 from delivery.errors import PlatformError
+from delivery.parts import docker
+from delivery.parts.daemon import DockerMissing, endpoint, failing
 
 START_LIMIT = 60.0
 _CAP_SYS_RESOURCE = 24
+_SECONDS = 10  # for a daemon to say that it is there
+_ROOTLESS = "see https://kind.sigs.k8s.io/docs/user/rootless/, or use Docker as root runs it"
 
 
 def docker_answers() -> bool:
-    """Whether a Docker daemon answers where DOCKER_HOST (or the default socket) says."""
-    import docker
-    from docker.errors import DockerException
-
+    """Whether a Docker daemon answers; one that may not or cannot be used is an error, as `ensure_docker` says it."""
     try:
-        client = docker.from_env(timeout=10)
-        try:
-            client.ping()
-        finally:
-            client.close()
-    except DockerException:
+        docker.client(seconds=_SECONDS).close()
+    except DockerMissing:
         return False
     return True
 
 
 def ensure_docker() -> None:
-    """A daemon that answers and a docker command (kind calls it); installs and starts Debian's if need be."""
-    if docker_answers():
+    """A daemon that answers and a docker command (kind calls it); installs and starts Debian's if need be.
+
+    Raises DockerMissing, DockerForbidden, DockerUnsupported or LoginsUnreadable, each with its own remedy.
+    """
+    try:
+        client = docker.client(seconds=_SECONDS)
+    except DockerMissing:
+        if endpoint().source or _listens() or cannot_install():
+            raise  # one that somebody chose, one that hangs, or a machine that is not ours to change
+    else:
+        try:
+            with failing("Docker does not say what it is", PlatformError, "is Docker well? docker info"):
+                _check_rootless(client.info())
+        finally:
+            client.close()
         if not shutil.which("docker"):
             raise PlatformError(
                 "a Docker daemon answers, but there is no docker command, which kind needs",
-                "install Docker's command line (Debian: apt-get install docker-cli)",
+                "install Docker's command line (Debian: apt-get install docker-cli; macOS: brew install docker)",
             )
         return
-    if os.environ.get("DOCKER_HOST"):
-        raise PlatformError(
-            f"no Docker daemon answers at DOCKER_HOST={os.environ['DOCKER_HOST']}",
-            "start it, or unset DOCKER_HOST",
-        )
     if not (shutil.which("dockerd") and shutil.which("docker")):
         with phase("Installing Docker"):
             install("docker.io", *([] if shutil.which("docker") else ["docker-cli"]))
@@ -54,13 +63,22 @@ def ensure_docker() -> None:
         _start()
 
 
+def cannot_install() -> str:
+    """Why Debian packages cannot be installed from here; empty where they can."""
+    if sys.platform != "linux":
+        return f"this is {'macOS' if sys.platform == 'darwin' else sys.platform}"
+    if not shutil.which("apt-get"):
+        return "there is no apt-get"
+    return "" if os.geteuid() == 0 else "this user is not root"
+
+
 def install(*packages: str) -> None:
     """Install Debian packages; PlatformError where this is not ours to do (no apt, not root)."""
     names = " ".join(packages)
-    if not shutil.which("apt-get") or os.geteuid() != 0:
+    if lack := cannot_install():
         raise PlatformError(
-            f"{names} is needed, and only root on Debian or Ubuntu can have it installed from here",
-            "install Docker Engine and start it, then run this again",
+            f"{names} is needed, and only root on Debian or Ubuntu can have it installed from here: {lack}",
+            f"install {names}, then run this again",
         )
     hint = f"look at the package sources of this machine, then try: apt-get install {names}"
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
@@ -78,11 +96,24 @@ def lacks_sys_resource(status: str) -> bool:
     return False
 
 
+def _listens() -> bool:
+    """Whether somebody listens on the usual socket: a daemon that does not answer is there all the same."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(_SECONDS)
+        return probe.connect_ex(str(endpoint().socket)) == 0
+
+
+def _check_rootless(info: Mapping[str, Any]) -> None:
+    # kind's own conditions, before minutes of pulling.
+    if "name=rootless" not in (info.get("SecurityOptions") or ()):
+        return
+    if str(info.get("CgroupVersion")) != "2":
+        raise PlatformError("kind works with rootless Docker on cgroup v2 alone, and here is v1", _ROOTLESS)
+    if not all(info.get(limit) for limit in ("MemoryLimit", "PidsLimit", "CPUShares")):
+        raise PlatformError("rootless Docker here may not limit memory, which kind needs", _ROOTLESS)
+
+
 def _start() -> None:
-    if sys.platform != "linux" or os.geteuid() != 0:
-        raise PlatformError(
-            "no Docker daemon answers", "start Docker (Docker Desktop, or: systemctl start docker)"
-        )
     # kind mounts it into the node; hosts without kernel modules lack the folder.
     Path("/lib/modules").mkdir(exist_ok=True)
     folder = paths.host()
@@ -116,7 +147,8 @@ def _bounded_runtime(folder: Path) -> Path:
     shutil.copyfile(runc_bounded.__file__, source)
     # The base interpreter, not the virtual environment's: the checkout may be gone when a container stops.
     python = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
-    program.write_text(f'#!/bin/sh\nexec {python} -IS {source} {runc} "$@"\n')
+    command = shlex.join([str(python), "-IS", str(source), runc])
+    program.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
     program.chmod(0o755)
     return program
 
@@ -134,9 +166,7 @@ def stop_docker() -> bool:
     if not pidfile.exists():
         return False
     if _alive(pidfile):
-        import docker
-
-        client = docker.from_env(timeout=30)
+        client = docker.client(seconds=30)
         busy = client.containers.list()
         client.close()
         if busy:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shlex
 import shutil
 import subprocess
 import warnings
@@ -166,11 +167,14 @@ def _configuration(cluster: Cluster, pipeline: Pipeline, root: Path) -> str:
 def _quiet_kind(cluster: Cluster) -> Path:
     """kind as KindCluster calls it: on the cluster's own Docker network, what it tells in a log."""
     script = cluster.state / "kind"
-    program = shutil.which(tools.path("kind")) or tools.path("kind")
+    found = tools.path("kind")
+    # Paths may have spaces and whatever else a home folder is called.
+    program = shlex.quote(str(shutil.which(found) or found))
+    log = shlex.quote(str(cluster.state / "kind.log"))
     script.write_text(
         "#!/bin/sh\n"
-        f"export KIND_EXPERIMENTAL_DOCKER_NETWORK={cluster.name}\n"
-        f'case "$1" in create|delete) exec {program} "$@" >>{cluster.state}/kind.log 2>&1 ;; esac\n'
+        f"export KIND_EXPERIMENTAL_DOCKER_NETWORK={shlex.quote(cluster.name)}\n"
+        f'case "$1" in create|delete) exec {program} "$@" >>{log} 2>&1 ;; esac\n'
         f'exec {program} "$@" 2>/dev/null\n'
     )
     script.chmod(0o700)

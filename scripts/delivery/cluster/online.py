@@ -1,15 +1,18 @@
 """The platform's images on a machine that reaches public registries: pulled, pinned by versions.yaml."""
 
+from delivery.cluster import pins, reach, room
 from delivery.cluster.catalog import ArgocdImages, Catalog
 from delivery.cluster.preload import Node
 from delivery.cluster.progress import phase
-from delivery.cluster.recipes import Recipe, image_exists
-from delivery.errors import PlatformError
-from delivery.parts import docker
+from delivery.cluster.recipes import Recipe
 
 
 class Online:
-    """Public images; only the Git server, which nobody publishes, is built on a public Debian."""
+    """Public images. Built on them: the Git server, which nobody publishes, and Python with Debian's updates."""
+
+    # Bytes that must be free to make all of it and to start a cluster: about 3 GiB are pulled, and stand unpacked in
+    # Docker, once more in the node image and once more in the node.
+    space = 10 * room.GIB
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
@@ -18,12 +21,13 @@ class Online:
     @property
     def python_images(self) -> tuple[str, str]:
         """(build, runtime) stages of manual-app's Dockerfile."""
-        return self._versions["python"], self._versions["python"]
+        return self._catalog.python_build(self._python).tag, self._python.tag
 
     @property
     def platform_images(self) -> dict[str, str]:
         """The images that the cluster asks for by digest: those beside the app, and policy-controller."""
-        return {name: self._versions[name] for name in ("postgresql", "python", "policy-controller")}
+        public = {name: self._versions[name] for name in ("postgresql", "policy-controller")}
+        return {**public, "python": self._python.tag}
 
     @property
     def registry(self) -> str:
@@ -36,54 +40,34 @@ class Online:
         return self._catalog.gateway(self._base)
 
     @property
+    def probe(self) -> str:
+        """A small image with a shell, to look from inside of Docker."""
+        return self._versions["base"]
+
+    @property
     def node(self) -> Node:
         """kind's own node image with the platform preloaded."""
-        module = self._catalog.module
-        return Node(self._versions["node"], self.platform_images, stamp=module.key)
+        inside = "".join(self._versions[name] for name in pins.OF_ARGOCD)
+        return Node(self._versions["node"], self.platform_images, stamp=self._catalog.module.key + inside)
 
     @property
     def _base(self) -> Recipe:
         return self._catalog.base(self._versions["base"])
 
+    @property
+    def _python(self) -> Recipe:
+        # The public image is made anew when Python is; what Debian mends in between would be missing.
+        return self._catalog.base(self._versions["python"], name="python")
+
     def make(self) -> None:
         """Pull and build what is missing."""
         upstream = ArgocdImages.read(self._catalog.argocd_manifest())
-        names = [*self._versions.values(), upstream.argocd, upstream.redis]
+        pins.agree(self._versions, upstream)
         with phase("Pulling images") as progress:
-            client = docker.client(seconds=1800)
-            for count, name in enumerate(names, 1):
-                progress.update(f"{count} of {len(names)}: {name.partition('@')[0]}")
-                if not image_exists(name):
-                    _pull(client, name)
-            client.close()
-        with phase("Building the Git server"):
-            self._base.build()
-            self.gateway.build()
-        self.node.make({name: name for name in (upstream.argocd, upstream.redis)})
-
-
-def reaches_registry(catalog: Catalog) -> bool:
-    """Whether a public registry answers this machine's Docker daemon."""
-    from docker.errors import DockerException
-    from requests.exceptions import RequestException
-
-    client = docker.client(seconds=15)
-    try:
-        client.api.inspect_distribution(catalog.versions["online"]["base"])
-    except (DockerException, RequestException):
-        return False
-    finally:
-        client.close()
-    return True
-
-
-def _pull(client, name: str) -> None:  # type: ignore[no-untyped-def]
-    from docker.errors import DockerException
-
-    try:
-        client.api.pull(name)
-    except DockerException as error:
-        raise PlatformError(
-            f"cannot pull {name}: {' '.join(str(error).split())[:200]}",
-            "run it again, or build the same parts from package registries: DELIVERY_IMAGES=closed",
-        ) from None
+            reach.pull([self.probe], progress.update)
+            room.check(self.space, [self.probe])  # a VM can be looked into only now
+            reach.pull(list(self._versions.values()), progress.update)
+        with phase("Building the Git server and Python's updates"):
+            for recipe in (self._base, self.gateway, self._python, self._catalog.python_build(self._python)):
+                recipe.build()
+        self.node.make({pins.bare(self._versions[name]): self._versions[name] for name in pins.OF_ARGOCD})

@@ -7,10 +7,12 @@ The images are imported without unpacking: an overlay snapshotter cannot unpack 
 import hashlib
 import json
 import subprocess
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from delivery.cluster import store
 from delivery.cluster.progress import phase
 from delivery.cluster.recipes import PREFIX, image_exists
 from delivery.cluster.shell import last_line, run
@@ -23,6 +25,8 @@ _BOX = "manual-app-preloading"
 _LABEL = "manual-app.platform-digests"
 _HINT = "run it again: what was made is kept"
 _CTR = ("ctr", "-n", "k8s.io")
+_PINNED = "io.cri-containerd.pinned=pinned"  # the kubelet never removes it to win space
+_IMPORT_LIMIT = 900.0
 
 
 @dataclass(frozen=True)
@@ -47,10 +51,11 @@ class Node:
             client = docker.client(seconds=900)
             for left in client.containers.list(all=True, filters={"name": f"^/{_BOX}$"}):
                 left.remove(force=True, v=True)  # of a run that was killed
-            box = client.containers.run(
-                self.base, name=_BOX, entrypoint=["sleep"], command=["infinity"], privileged=True, detach=True
+            box = client.containers.create(
+                self.base, name=_BOX, entrypoint=["sleep"], command=["infinity"], privileged=True
             )
             try:
+                box.start()
                 box.exec_run(["containerd"], detach=True)
                 _wait_for_containerd(box)
                 wanted = {
@@ -58,14 +63,19 @@ class Node:
                     **{f"{REPOSITORY}/{name}:preloaded": local for name, local in self.platform.items()},
                 }
                 for name, local in wanted.items():
-                    client.images.get(local).tag(*name.rsplit(":", 1))
+                    store.tag(client, local, name)
                 progress.update(f"{len(wanted)} images")
-                _import(box.id, list(wanted))
-                digests = {name: _name_by_digest(box, name) for name in self.platform}
-                _in(box, "pkill", "containerd")
+                fill(box.id, list(wanted), store.architecture(client))
+                held = held_digests(_in(box, *_CTR, "images", "check"), wanted)
+                digests = {name: held[f"{REPOSITORY}/{name}:preloaded"] for name in self.platform}
+                for name, digest in digests.items():
+                    _name_by_digest(box, name, digest)
+                _pin(box, [*wanted, *(f"{REPOSITORY}/{name}@{digest}" for name, digest in digests.items())])
+                _stop_containerd(box)
                 _commit(box, self.name, digests)
-                for name in wanted:
-                    client.images.remove(name)
+                for name, local in wanted.items():
+                    if name.rpartition(":")[0] != local.partition("@")[0].rpartition(":")[0]:
+                        client.images.remove(name)  # ours alone: what was pulled stays as it was
             finally:
                 box.remove(force=True, v=True)
                 client.close()
@@ -95,35 +105,69 @@ def _wait_for_containerd(box: Any) -> None:
     _in(box, "sh", "-c", script)
 
 
-def _import(container: str, names: list[str]) -> None:
-    save = subprocess.Popen(["docker", "save", *names], stdout=subprocess.PIPE)
-    command = [
-        *_CTR,
-        "images",
-        "import",
-        "--label=io.cri-containerd.pinned=pinned",
-        "--all-platforms",
-        "--no-unpack",
-    ]
-    done = subprocess.run(
-        ["docker", "exec", "-i", container, *command, "-"],
-        stdin=save.stdout,
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    if save.wait() or done.returncode:
+def fill(container: str, names: list[str], architecture: str) -> None:
+    """Hand images of this Docker daemon to the containerd in a container, content only; PlatformError if it fails.
+
+    One platform alone: the containerd image store saves the whole index of an image, and the layers of that one.
+    Labels follow later: ctr 1.6 says nothing about a --label that it does not know.
+    """
+    load = [*_CTR, "images", "import", f"--platform=linux/{architecture}", "--no-unpack", "-"]
+    with tempfile.TemporaryFile("w+") as said:
+        # Its end closes the pipe, so that `docker save` ends as well when ctr ended first.
+        with subprocess.Popen(["docker", "save", *names], stdout=subprocess.PIPE, stderr=said) as save:
+            try:
+                done = subprocess.run(
+                    ["docker", "exec", "-i", container, *load],
+                    stdin=save.stdout,
+                    capture_output=True,
+                    text=True,
+                    timeout=_IMPORT_LIMIT,
+                )
+            except subprocess.TimeoutExpired:
+                save.kill()
+                raise PlatformError(
+                    f"the node image took no images within {_IMPORT_LIMIT:.0f} s",
+                    "is Docker well? docker info",
+                ) from None
+        said.seek(0)
+        why = last_line(said.read())
+    if save.returncode and not (done.returncode and "broken pipe" in why.lower()):
+        raise PlatformError(f"docker save failed: {why}", _HINT)
+    if done.returncode:
         raise PlatformError(f"the node image took no images: {last_line(done.stderr)}", _HINT)
 
 
-def _name_by_digest(box: Any, name: str) -> str:
-    """Give a platform image the name that pods use, REPOSITORY/NAME@DIGEST; the digest."""
-    reference = f"{REPOSITORY}/{name}:preloaded"
-    rows = _in(box, *_CTR, "images", "ls", f"name=={reference}").splitlines()
-    digest = rows[1].split()[2]
-    _in(box, *_CTR, "images", "tag", reference, f"{REPOSITORY}/{name}@{digest}")
-    _in(box, *_CTR, "images", "label", f"{REPOSITORY}/{name}@{digest}", "io.cri-containerd.pinned=pinned")
-    return digest
+def held_digests(checked: str, names: Collection[str]) -> dict[str, str]:
+    """Name -> digest, out of `ctr images check`; PlatformError for an image of which a part is missing."""
+    rows = {fields[0]: fields for line in checked.splitlines() if len(fields := line.split()) > 3}
+    found = {}
+    for name in names:
+        # REF TYPE DIGEST STATUS: it spells names of Docker Hub out.
+        row = rows.get(name) or rows.get(f"docker.io/{name}") or rows.get(f"docker.io/library/{name}")
+        if row is None or row[3] != "complete":
+            raise PlatformError(
+                f"the node image has {name} not whole: {' '.join(row[3:5]) if row else 'not there'}",
+                f"pull it anew: docker rmi -f {name}, then delivery up",
+            )
+        found[name] = row[2]
+    return found
+
+
+def _name_by_digest(box: Any, name: str, digest: str) -> None:
+    """Give a platform image the name that pods use."""
+    _in(box, *_CTR, "images", "tag", f"{REPOSITORY}/{name}:preloaded", f"{REPOSITORY}/{name}@{digest}")
+
+
+def _pin(box: Any, names: list[str]) -> None:
+    script = f'for name; do {" ".join(_CTR)} images label "$name" {_PINNED} >/dev/null || exit 1; done'
+    _in(box, "sh", "-c", script, "sh", *names)
+
+
+def _stop_containerd(box: Any) -> None:
+    # Its database is whole on disk once it has ended; a zombie has.
+    runs = "ps -C containerd -o stat= | grep -qv ^Z"
+    script = f"pkill -x containerd; for i in $(seq 100); do {runs} || exit 0; sleep 0.1; done"
+    _in(box, "sh", "-c", f"{script}; echo containerd does not end; exit 1")
 
 
 def _in(box: Any, *command: str) -> str:

@@ -45,6 +45,11 @@ def phase(title: str) -> Iterator[Phase]:
     _end(current, " ✓")
 
 
+def note(line: str) -> None:
+    """Say one line that the user should know, beside the phases."""
+    _print(f" · {line}")
+
+
 def _end(done: Phase, mark: str) -> None:
     with _lock:
         _running.remove(done)

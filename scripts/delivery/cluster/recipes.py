@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from delivery.cluster import store
 from delivery.parts import docker
 
 PREFIX = "manual-app-platform"
@@ -52,10 +53,10 @@ class Recipe:
 
 
 def image_exists(name: str) -> bool:
-    """Whether the Docker daemon has an image of that name."""
+    """Whether the Docker daemon has an image of that name (with a tag, a digest or both) that it can run."""
     client = docker.client()
     try:
-        return bool(client.images.list(name=name))
+        return store.find(client, name) is not None
     finally:
         client.close()
 

@@ -4,11 +4,11 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 from delivery import keys
 from delivery import pipeline as pipelines
-from delivery.cluster import admission, host, images, install, paths, preload, seed, services
+from delivery.cluster import admission, host, images, install, preload, room, seed, services, tools
 from delivery.cluster import kind as kinds
 from delivery.cluster.closed import Closed
 from delivery.cluster.online import Online
@@ -16,13 +16,11 @@ from delivery.cluster.progress import phase
 from delivery.cluster.recipes import image_exists
 from delivery.errors import DeliveryError, PlatformError
 from delivery.lock import alone
+from delivery.parts import docker
+from delivery.parts.daemon import endpoint
 from delivery.pipeline import Cluster, Pipeline
 
-_GIB = 1 << 30
 _ANOTHER_LIMIT = 1800.0  # seconds: the other one may be building the platform's images
-# What must be free: to start a cluster, and to build the platform's images on a closed network.
-SPACE_TO_START = 6 * _GIB
-SPACE_TO_BUILD = 25 * _GIB
 # Unpacked before Argo CD starts: three of its containers would each unpack their image at once.
 _FIRST = ("argocd", "redis")
 _THEN = ("platform/policy-controller", "platform/postgresql", "platform/python")
@@ -38,10 +36,12 @@ def up(cluster: Cluster, meanwhile: Callable[[], None] = lambda: None) -> None:
     with alone(cluster.state / "up.lock", f"another `delivery up` of {cluster.name}", _ANOTHER_LIMIT):
         host.ensure_docker()
         kinds.check_owner(cluster)
-        _check_space(_made())
+        source = images.source()
+        room.check(room.TO_START if image_exists(source.node.name) else source.space, images.probes())
         images.ensure()
+        tools.ensure()
         _check_ports(cluster)
-        _up(pipeline, cluster, images.source(), meanwhile)
+        _up(pipeline, cluster, source, meanwhile)
 
 
 def _up(pipeline: Pipeline, cluster: Cluster, source: Online | Closed, meanwhile: Callable[[], None]) -> None:
@@ -117,14 +117,12 @@ class Check:
 
 def doctor(cluster: Cluster) -> list[Check]:
     """What is there and what is missing, from the ground up; never changes anything, never raises."""
-    checks = [_space_check()]
-    answers = host.docker_answers()
-    checks.append(
-        Check("docker", answers, "answers" if answers else "does not answer", "start it, or: delivery up")
-    )
-    if not answers:
+    checks = [_checked(name, partial(tools.seen, name), "") for name in tools.NAMES]
+    checks.append(_checked("docker", _docker_seen, ""))
+    if not checks[-1].ok:
         return checks
-    checks.append(_checked("images", _images_seen, "delivery up makes them"))
+    checks += _room_checks()
+    checks.append(_checked("images", _images_seen, ""))
     for role in ("registry", "gateway"):
         running = services.running(cluster, role)
         checks.append(Check(role, running, "runs" if running else "does not run", "delivery up"))
@@ -143,15 +141,31 @@ def _checked(name: str, look: Callable[[], str], hint: str) -> Check:
         return Check(name, False, error.message, hint or error.hint)
 
 
+def _docker_seen() -> str:
+    client = docker.client(seconds=10)
+    try:
+        return f"{client.version()['Version']} at {endpoint()}"
+    finally:
+        client.close()
+
+
 def _images_seen() -> str:
-    if not _made():
-        raise PlatformError("not made yet", "")
-    return f"{images.source().node.name} and what stands beside it"
-
-
-def _made() -> bool:
     # The node image is the largest, and made last.
-    return image_exists(images.source().node.name)
+    node = images.source().node.name
+    if not image_exists(node):
+        raise PlatformError("not made yet", "delivery up makes them")
+    return f"{node} and what stands beside it"
+
+
+def _room_checks() -> list[Check]:
+    try:
+        found = room.look(images.probes())
+    except DeliveryError as error:
+        return [Check("room", False, error.message, error.hint)]
+    return [
+        _checked("memory", partial(room.enough_memory, found), ""),
+        _checked("disk", partial(room.enough_disk, found, room.TO_START), ""),
+    ]
 
 
 def _cluster_seen(cluster: Cluster) -> str:
@@ -174,26 +188,6 @@ def _argocd_seen(cluster: Cluster) -> str:
     return "repo-server is ready"
 
 
-def _space_check() -> Check:
-    free = _free()
-    return Check("disk", free > SPACE_TO_START, f"{free // _GIB} GiB free", "free some space")
-
-
-def _check_space(made: bool) -> None:
-    wanted = SPACE_TO_START if made else SPACE_TO_BUILD
-    if (free := _free()) < wanted:
-        raise PlatformError(
-            f"the disk is nearly full: {free / _GIB:.1f} GiB free, {wanted // _GIB} GiB needed",
-            "free some space, for example: docker system prune",
-        )
-
-
-def _free() -> int:
-    folders = (paths.cache(), Path("/var/lib/docker"))
-    existing = (next(p for p in (folder, *folder.parents) if p.exists()) for folder in folders)
-    return min(shutil.disk_usage(folder).free for folder in existing)
-
-
 def _check_ports(cluster: Cluster) -> None:
     wanted: dict[str, int] = {}
     if not services.running(cluster, "gateway"):
@@ -203,5 +197,5 @@ def _check_ports(cluster: Cluster) -> None:
     for purpose, port in services.taken_ports(wanted).items():
         raise PlatformError(
             f"port {port} on 127.0.0.1 ({purpose}) is taken",
-            f"free it (ss -ltnp 'sport = :{port}'), or change pipeline.yaml",
+            f"see who has it (lsof -nP -iTCP:{port} -sTCP:LISTEN) and stop it, or change pipeline.yaml",
         )

@@ -1,22 +1,46 @@
-"""The Docker daemon: build with the classic builder, push and read the digest that this push reports."""
+"""The Docker daemon: build an image, pull one, push one and read the digest that this push reports."""
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
-import docker
-from docker.errors import APIError, DockerException, ImageNotFound
-from requests.exceptions import RequestException
+from docker.errors import APIError
 
 from delivery.errors import PlatformError
+from delivery.parts import buildkit
 from delivery.parts.credentials import Login
+from delivery.parts.daemon import (
+    FAILURES,
+    DockerForbidden,
+    DockerMissing,
+    client,
+    failing,
+    logins,
+    one_line,
+    short,
+)
+from delivery.parts.pulling import PullFailed, error_in, pull
+
+__all__ = [
+    "Base",
+    "BuildFailed",
+    "DockerForbidden",
+    "DockerMissing",
+    "PullFailed",
+    "PushFailed",
+    "base",
+    "build",
+    "client",
+    "pull",
+    "push",
+]
 
 DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
-
-
-class DockerMissing(PlatformError):
-    """No Docker daemon answers."""
+_WELL = "is Docker well? docker info"
+_CONTAINERD = "io.containerd.snapshotter.v1"
 
 
 class BuildFailed(PlatformError):
@@ -27,17 +51,17 @@ class PushFailed(PlatformError):
     """The registry did not take the image."""
 
 
-def client(seconds: int = 60) -> docker.DockerClient:
-    """The daemon that answers (DOCKER_HOST is respected), or DockerMissing."""
-    try:
-        found = docker.from_env(timeout=seconds)
-        found.ping()
-    except (DockerException, RequestException) as error:
-        raise DockerMissing(
-            f"no Docker daemon answers: {_short(error)}",
-            "`make up` starts one on Debian and Ubuntu as root; elsewhere install and start Docker",
-        ) from None
-    return found
+@dataclass(frozen=True)
+class Base:
+    """What an image that others are built from is known by.
+
+    `of` says what the digest is of: a `manifest` (or an index of them), as registries count, or the `config`
+    alone, which is all that Docker's classic store knows of an image that it built itself.
+    """
+
+    digest: str
+    of: str
+    pinned: bool
 
 
 def build(
@@ -47,62 +71,95 @@ def build(
     log: Callable[[str], None] = lambda line: None,
     *,
     target: str = "",
-) -> str:
+) -> None:
     """Build a tar file of a folder, up to the stage `target` if named; its log goes to `log` line by line.
 
-    Returns the image's id.
+    BuildKit does it where docker has buildx, else Docker's classic builder; the image is the daemon's either way.
     """
+    if not buildkit.chosen():
+        return _classic(context, tag, arguments, log, target)
+    client().close()  # it says better than buildx why there is none
+    try:
+        buildkit.build(context, tag, arguments, log, target)
+    except buildkit.Unsolved as error:
+        raise BuildFailed(f"docker build {tag}: {error}", _hint(str(error))) from None
+
+
+def _classic(
+    context: bytes, tag: str, arguments: Mapping[str, str], log: Callable[[str], None], target: str
+) -> None:
     daemon = client(seconds=900)
-    identity = ""
+    identity, step = "", ""
     try:
         for message in daemon.api.build(
             fileobj=BytesIO(context),
             custom_context=True,
             tag=tag,
             buildargs=dict(arguments),
+            use_config_proxy=True,  # as the docker command does
             target=target,
             rm=True,
             forcerm=True,
             decode=True,
         ):
-            if "error" in message:
-                raise BuildFailed(
-                    f"docker build {tag}: {_one_line(message['error'])}",
-                    "mend the Dockerfile or what it installs, commit, and build again",
-                )
+            if error := error_in(message):
+                said = one_line(": ".join(filter(None, [step, error])))
+                raise BuildFailed(f"docker build {tag}: {said}", _hint(said))
             identity = message.get("aux", {}).get("ID", identity)
             for line in str(message.get("stream", "")).splitlines():
                 if line.strip():
                     log(line)
-    except ImageNotFound as error:
-        raise BuildFailed(
-            f"docker build {tag}: {_short(error)}", "make the base images first: delivery up"
-        ) from None
-    except (APIError, RequestException) as error:
-        raise BuildFailed(f"docker build {tag}: {_short(error)}", "is Docker well? docker info") from None
+                if line.startswith("Step "):
+                    step = line.partition(" : ")[2]
+    except FAILURES as error:
+        if isinstance(error, APIError) and error.is_client_error():  # it understood, and will not
+            raise BuildFailed(f"docker build {tag}: {short(error)}", _hint(short(error))) from None
+        raise logins(error) or BuildFailed(f"docker build {tag}: {short(error)}", _WELL) from None
     finally:
         daemon.close()
     if not identity:
-        raise BuildFailed(f"docker build {tag} ended without an image", "is Docker well? docker info")
-    return identity
+        raise BuildFailed(f"docker build {tag} ended without an image", _WELL)
 
 
-def image_id(name: str) -> str:
-    """The id of an image that this daemon has; PlatformError when it has none of that name."""
-    daemon = client()
-    try:
-        return str(daemon.images.get(name).id)
-    except (ImageNotFound, APIError, RequestException) as error:
-        raise PlatformError(f"docker image {name}: {_short(error)}", "make it: delivery up") from None
-    finally:
-        daemon.close()
+def _hint(said: str) -> str:
+    if re.search(r"^(FROM|load metadata for) |no such image|pull access denied", said, re.I):
+        return "make the base images first: delivery up"
+    return "mend the Dockerfile or what it installs, commit, and build again"
+
+
+def base(name: str) -> Base:
+    """What a base image of this daemon is known by; PlatformError when it has none of that name.
+
+    An image's Id is of another thing in each of Docker's stores, so it is never given without saying of what.
+    """
+    with (
+        closing(client()) as daemon,
+        failing(f"docker image {name}", PlatformError, "make it: delivery up"),
+    ):
+        image: Mapping[str, Any] = daemon.images.get(name).attrs
+        store = dict(daemon.info().get("DriverStatus") or ()).get("driver-type")
+    if (pin := name.partition("@")[2]) and DIGEST.match(pin):
+        return Base(pin, "manifest", pinned=True)
+    repository = re.sub(r"^docker\.io/(library/)?|:[^/:]+$", "", name)  # as Docker lists it
+    known = [
+        one.partition("@")[2] for one in image.get("RepoDigests") or () if one.partition("@")[0] == repository
+    ]
+    if store == _CONTAINERD or not known:
+        return Base(str(image["Id"]), "manifest" if store == _CONTAINERD else "config", pinned=False)
+    return Base(known[0], "manifest", pinned=False)
 
 
 def push(repository: str, tag: str, login: Login) -> str:
-    """Push repository:tag; the digest, as this very push reports it and from nowhere else."""
-    daemon = client(seconds=300)
-    digest = ""
-    try:
+    """Push repository:tag; the digest, as this very push reports it and from nowhere else.
+
+    Docker's classic store reports it in a message of its own and as a line for people, containerd's store in
+    that line alone: both are read, and one digest must come of it.
+    """
+    what = f"docker push {repository}:{tag}"
+    line = re.compile(rf"^{re.escape(tag)}: digest: (\S+) size: \d+$")
+    hint = "is the registry up? delivery doctor"
+    digests: dict[str, None] = {}
+    with closing(client(seconds=300)) as daemon, failing(what, PushFailed, hint):
         for message in daemon.api.push(
             repository,
             tag=tag,
@@ -110,26 +167,20 @@ def push(repository: str, tag: str, login: Login) -> str:
             decode=True,
             auth_config={"username": login.username, "password": login.password},
         ):
-            if "error" in message:
-                raise PushFailed(
-                    f"docker push {repository}:{tag}: {_one_line(message['error'])}",
-                    "is the registry up? delivery doctor",
-                )
-            digest = message.get("aux", {}).get("Digest", digest)
-    except (APIError, RequestException) as error:
+            if error := error_in(message):
+                raise PushFailed(f"{what}: {one_line(error)}", hint)
+            if said := (message.get("aux") or {}).get("Digest"):
+                digests[str(said)] = None
+            if found := line.match(str(message.get("status") or "")):
+                digests[found[1]] = None
+    if len(digests) > 1:
         raise PushFailed(
-            f"docker push {repository}:{tag}: {_short(error)}", "is the registry up? delivery doctor"
-        ) from None
-    finally:
-        daemon.close()
+            f"{what} reported several digests: {', '.join(digests)}", "push again: delivery build"
+        )
+    [digest] = digests or [""]
     if not DIGEST.match(digest):
-        raise PushFailed(f"docker push {repository}:{tag} reported no digest", "push again: delivery build")
+        raise PushFailed(
+            f"{what} reported {digest!r}, which is no digest" if digest else f"{what} reported no digest",
+            "push again: delivery build",
+        )
     return digest
-
-
-def _short(error: Any) -> str:
-    return _one_line(getattr(error, "explanation", None) or str(error))
-
-
-def _one_line(text: str) -> str:
-    return " ".join(str(text).split())[:300]

@@ -79,6 +79,17 @@ class Kubernetes:
     def _custom(self) -> CustomObjectsApi:
         return CustomObjectsApi(self._client)
 
+    def platforms(self) -> frozenset[str]:
+        """What the nodes run, such as linux/arm64; none where this user may not look at nodes."""
+        try:
+            nodes = self._json(self._core.list_node)["items"]
+        except Denied:
+            return frozenset()
+        told = [(node.get("status") or {}).get("nodeInfo") or {} for node in nodes]
+        return frozenset(
+            f"{one.get('operatingSystem', 'linux')}/{one['architecture']}" for one in told if one
+        )
+
     def pods(self, namespace: str) -> tuple[list[Object], str]:
         """All pods of a namespace, and the resourceVersion to watch from."""
         answer = self._json(self._core.list_namespaced_pod, namespace)

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,6 +22,7 @@ MANIFESTS = (
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
+_ATTESTATION = "unknown/unknown"  # the platform that BuildKit gives to what it says about an image
 
 
 class RegistryUnreachable(PlatformError):
@@ -29,6 +31,18 @@ class RegistryUnreachable(PlatformError):
 
 class RegistryRefused(PlatformError):
     """The registry answered, and not with what was asked for."""
+
+
+class Falsified(RegistryRefused):
+    """The registry answered with something else than what the digest stands for."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """What a digest stands for: one image, or an index of images for several platforms, its children."""
+
+    configs: Mapping[str, Mapping[str, Any]]  # platform, such as linux/arm64 -> labels, environment, …
+    children: Mapping[str, str] = field(default_factory=dict)  # digest -> platform; none for a single image
 
 
 @dataclass(frozen=True)
@@ -98,22 +112,44 @@ class Registry:
         if (reference.startswith("sha256:") and reference != digest) or answer.headers.get(
             "docker-content-digest", digest
         ) != digest:
-            raise RegistryRefused(
+            raise Falsified(
                 f"registry {self.host}: the content of {repository} {reference} does not have its digest",
                 _DOCTOR,
             )
         return Manifest(digest, answer.headers.get("content-type", MANIFESTS[0]), answer.content)
 
-    def config(self, repository: str, digest: str) -> dict[str, Any] | None:
-        """The image's configuration (labels, environment), checked against its digest."""
+    def image(self, repository: str, digest: str) -> Image | None:
+        """What a digest stands for, down to the configurations, all checked against their digests."""
         manifest = self.manifest(repository, digest)
         if manifest is None:
             return None
         try:
-            config = str(json.loads(manifest.body)["config"]["digest"])
-        except (ValueError, KeyError, TypeError):
-            raise RegistryRefused(f"{repository}@{digest} is not a single image", "build it again") from None
-        return dict(json.loads(self._blob(repository, config)))
+            listed = json.loads(manifest.body).get("manifests")
+            if listed is not None:
+                return self._index(repository, digest, listed)
+            config = self._config(repository, manifest)
+            return Image({_platform(config): config})
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise RegistryRefused(f"{repository}@{digest} is not an image", _AGAIN) from None
+
+    def _index(self, repository: str, digest: str, listed: list[dict[str, Any]]) -> Image:
+        children, configs = {}, {}
+        for one in listed:
+            told = _platform(one.get("platform") or {})
+            if told == _ATTESTATION or "vnd.docker.reference.type" in (one.get("annotations") or {}):
+                continue
+            child = self.manifest(repository, one["digest"])
+            if child is None:
+                raise Falsified(f"{repository}@{digest} lists {one['digest']}, which is not there", _AGAIN)
+            config = self._config(repository, child)
+            children[child.digest] = told or _platform(config)
+            configs[children[child.digest]] = config
+        if not children:
+            raise RegistryRefused(f"{repository}@{digest} is an index without an image", _AGAIN)
+        return Image(configs, children)
+
+    def _config(self, repository: str, manifest: Manifest) -> dict[str, Any]:
+        return dict(json.loads(self._blob(repository, str(json.loads(manifest.body)["config"]["digest"]))))
 
     def attestations(self, repository: str, digest: str) -> list[bytes]:
         """The signed statements that are attached to a digest, in the order of their coming, not verified."""
@@ -130,8 +166,10 @@ class Registry:
 
     def _blob(self, repository: str, digest: str) -> bytes:
         answer = self._ask("GET", f"{repository}/blobs/{digest}", missing=True)
-        if answer is None or f"sha256:{hashlib.sha256(answer.content).hexdigest()}" != digest:
+        if answer is None:
             raise RegistryRefused(f"registry {self.host} has lost a part of {repository}: {digest}", _DOCTOR)
+        if f"sha256:{hashlib.sha256(answer.content).hexdigest()}" != digest:
+            raise Falsified(f"registry {self.host} has another content for {repository} {digest}", _DOCTOR)
         return bytes(answer.content)
 
     def tag(self, repository: str, manifest: Manifest, tag: str) -> None:
@@ -183,6 +221,11 @@ class Registry:
 
 
 _DOCTOR = "look what is missing: delivery doctor"
+_AGAIN = "build it again: delivery build"
+
+
+def _platform(told: Mapping[str, Any]) -> str:
+    return "/".join(filter(None, [str(told.get("os") or ""), str(told.get("architecture") or "")]))
 
 
 def connect(cluster: Cluster) -> Registry:
