@@ -58,7 +58,7 @@ class Closed:
     @property
     def probe(self) -> str:
         """A small image with a shell, to look from inside of Docker."""
-        return self._base.tag
+        return self.base.tag
 
     @property
     def node(self) -> Node:
