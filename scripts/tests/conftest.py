@@ -17,7 +17,8 @@ import httpx
 import pytest
 from delivery import evidence, keys, tree
 from delivery import pipeline as pipelines
-from delivery.cluster import paths, tools
+from delivery.cluster import paths, platforms, released, tools
+from delivery.cluster.catalog import Catalog
 from delivery.parts.credentials import write_private
 from delivery.parts.git import Repository
 from delivery.pipeline import Cluster, Environment, Pipeline
@@ -190,14 +191,34 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 @pytest.fixture(scope="session")
 def program() -> Callable[[str], Path]:
-    """Where a program of the platform is: $NAME, PATH, or the cache of earlier builds. Skips when nowhere."""
+    """Where a program of the platform is: $NAME, or what `delivery` itself would take, or an earlier build.
+
+    Nothing is compiled for a fast test, which is skipped instead; unless DELIVERY_TOOLS=pinned asks for it: then
+    every test runs, and with the project's own programs.
+    """
 
     def find(name: str) -> Path:
-        cached = sorted(paths.cache("programs").glob(f"*/{name}"), key=lambda p: p.stat().st_mtime)
-        found = os.environ.get(name.upper()) or shutil.which(name) or (cached[-1] if cached else None)
-        if found is None:
-            pytest.skip(f"no {name}: neither ${name.upper()}, nor on PATH, nor built before")
-        return Path(found)
+        if told := os.environ.get(name.upper()):
+            return Path(told)
+        recipes = Catalog(ROOT)
+        compiled, why = recipes.module.bin / name, "not built before"
+        if compiled.exists():
+            return compiled
+        pinned = os.environ.get(tools.CHOICE) == "pinned"
+        if name in tools.NAMES:
+            with pytest.MonkeyPatch.context() as patch:  # the test may stand in a checkout of its own
+                patch.setattr(tools, "catalog", lambda: recipes)
+                patch.setattr(tools, "_tools", lambda: released.tools(recipes))
+                found = tools.look(name)
+                if found.path or pinned:
+                    return found.path or tools._have((name,))[name]
+            why = found.why
+        elif pinned:
+            return recipes.module.build(name, platform=platforms.here()) / name
+        earlier = sorted(paths.cache("programs").glob(f"*/{name}"), key=lambda p: p.stat().st_mtime)
+        if not earlier:
+            pytest.skip(f"no {name} ({why}); {tools.CHOICE}=pinned make test gets it")
+        return earlier[-1]
 
     return find
 

@@ -19,7 +19,7 @@ from delivery.cluster import fetch, platforms, published, released, tools
 from delivery.cluster.catalog import Catalog
 from delivery.cluster.platforms import KNOWN, Platform
 from delivery.cluster.released import Signed, Tool
-from delivery.errors import PlatformError
+from delivery.errors import BadInput, PlatformError
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Platform("linux", "amd64")
@@ -124,6 +124,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """A machine on which `tools` looks and fetches as it does anywhere."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/bin{os.pathsep}/usr/bin")
+    monkeypatch.delenv(tools.CHOICE, raising=False)
     monkeypatch.setattr(platforms, "here", lambda: HERE)
     catalog = Catalog(ROOT)
     found = Machine(tmp_path, released.tools(catalog))
@@ -249,6 +250,22 @@ def test_doctor_says_which_one_is_taken_and_why(machine: Machine) -> None:
     with pytest.raises(PlatformError, match=r"not there yet: .*kubectl is 1\.30\.1, outside 1\.35 to 1\.37"):
         tools.seen("kubectl")
     assert machine.compiled == []
+
+
+def test_the_projects_own_whatever_a_runner_has(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CI tests with the project's helm: with DELIVERY_TOOLS=pinned one on PATH, in range or not, is not taken."""
+    runners = machine.install("helm", "3.20.0")
+    assert tools.look("helm").path == runners
+    monkeypatch.setenv("DELIVERY_TOOLS", "pinned")
+    assert tools.path("helm") != runners
+    assert machine.compiled == [("helm",)]
+
+
+def test_a_choice_of_tools_that_there_is_not(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A misspelt DELIVERY_TOOLS is told, not taken for the default."""
+    monkeypatch.setenv("DELIVERY_TOOLS", "pined")
+    with pytest.raises(BadInput, match="DELIVERY_TOOLS=pined is unknown"):
+        tools.look("helm")
 
 
 def test_a_fetched_tool_is_the_pinned_one(machine: Machine, host: Host) -> None:

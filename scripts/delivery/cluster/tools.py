@@ -2,10 +2,11 @@
 
 What was compiled or fetched for this checkout comes first, then a program on PATH whose version is in the
 range of cluster/versions.yaml. Else it is fetched, where its checksum is pinned and its host answers, or
-compiled from its Go module.
+compiled from its Go module. DELIVERY_TOOLS=pinned leaves PATH out: the same program on every machine.
 """
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable
@@ -19,8 +20,9 @@ from delivery.cluster import fetch, paths, platforms, released
 from delivery.cluster.images import catalog
 from delivery.cluster.progress import note, phase
 from delivery.cluster.released import Tool
-from delivery.errors import DeliveryError, PlatformError
+from delivery.errors import BadInput, DeliveryError, PlatformError
 
+CHOICE = "DELIVERY_TOOLS"
 NAMES = ("kind", "kubectl", "helm", "cosign")
 
 
@@ -70,6 +72,11 @@ def look(name: str) -> Found:
     checksum = tool.checksum(platforms.here())
     if checksum and (fetched := _shelf(tool, checksum)).exists():
         return Found(name, fetched, f"{tool.version}, fetched")
+    chosen = os.environ.get(CHOICE, "auto")
+    if chosen not in ("auto", "pinned"):
+        raise BadInput(f"{CHOICE}={chosen} is unknown", f"{CHOICE} is auto or pinned")
+    if chosen == "pinned":
+        return Found(name, None, f"PATH is left out by {CHOICE}=pinned")
     on_path = shutil.which(name)
     if on_path is None:
         return Found(name, None, "not on PATH")
