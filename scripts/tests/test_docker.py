@@ -261,6 +261,13 @@ SAID: list[tuple[str, str, type[DeliveryError], str, str]] = [
     ),
     (
         PINNED,
+        f"failed to unpack image on snapshotter overlayfs: unexpected media type application/json for {TWO}: not found",
+        pulling.PullFailed,
+        "cannot pull python.*unexpected media type",
+        "run it again",
+    ),
+    (
+        PINNED,
         "no matching manifest for linux/arm64/v8 in the manifest list entries",
         pulling.WrongPlatform,
         "not made for this platform",
