@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx
-from docker.errors import APIError, DockerException
 
 from delivery.cluster.images import platform_images, python_images
 from delivery.cluster.progress import phase
 from delivery.errors import BadInput, PlatformError
 from delivery.parts import docker, git, helm
+from delivery.parts.daemon import failing
 from delivery.pipeline import Pipeline
 from delivery.wait import Failed, Pending, Reached, until
 
@@ -206,14 +206,10 @@ def _beside(pipeline: Pipeline) -> Iterator[_Stack]:
     name = f"{pipeline.chart.release}-ci-{secrets.token_hex(4)}"
     stack = _Stack(pipeline, client, name)
     try:
-        client.networks.create(name, labels={"delivery.ci": name})
-        client.volumes.create(name, labels={"delivery.ci": name})
-        yield stack
-    except DockerException as error:
-        reason = error.explanation if isinstance(error, APIError) and error.explanation else str(error)
-        raise PlatformError(
-            f"docker: {' '.join(str(reason).split())[:300]}", "is Docker well? docker info"
-        ) from None
+        with failing("docker", PlatformError, "is Docker well? docker info"):
+            client.networks.create(name, labels={"delivery.ci": name})
+            client.volumes.create(name, labels={"delivery.ci": name})
+            yield stack
     finally:
         stack.remove()
         client.close()

@@ -327,6 +327,8 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(0)
     except Exception as error:
+        if told := _of_docker(error):
+            _fail(told.message, told.hint, told.exit_code)
         _fail(
             f"{type(error).__name__}: {' '.join(str(error).split())[:300] or 'no reason given'}",
             "this is a bug in delivery; `delivery -v …` shows where",
@@ -335,6 +337,12 @@ def main() -> None:
 
 
 _verbose = False
+
+
+def _of_docker(error: Exception) -> PlatformError | None:
+    """What Docker says where nobody expected it: the machine's, and no bug. Loads nothing that is not there."""
+    daemon = sys.modules.get("delivery.parts.daemon")
+    return daemon.typed(error) if daemon else None
 
 
 def _pipeline() -> Any:

@@ -226,13 +226,21 @@ class Shelf:
 
     port: int
 
-    def push(self, build: str, revision: str, *tags: str, version: str = "1.2.3", layer: bytes = b"") -> str:
+    def push(
+        self,
+        build: str,
+        revision: str,
+        *tags: str,
+        version: str = "1.2.3",
+        layer: bytes = b"",
+        architecture: str = "amd64",
+    ) -> str:
         """An image that says of itself what ours say, under these tags; its digest."""
         said = {
             "Env": [f"APP_BUILD={build}", f"APP_VERSION={version}", f"APP_REVISION={revision}"],
             "Labels": {"org.opencontainers.image.revision": revision},
         }
-        config = json.dumps({"architecture": "amd64", "os": "linux", "config": said}).encode()
+        config = json.dumps({"architecture": architecture, "os": "linux", "config": said}).encode()
         kind = "application/vnd.docker.distribution.manifest.v2+json"
         manifest = {
             "schemaVersion": 2,
@@ -240,10 +248,36 @@ class Shelf:
             "config": self._blob(config, "application/vnd.docker.container.image.v1+json"),
             "layers": [self._blob(layer, "application/vnd.docker.image.rootfs.diff.tar.gzip")],
         }
+        return self.put(manifest, *tags)
+
+    def index(self, children: dict[str, str], *tags: str) -> str:
+        """An index as `docker buildx build --platform … --push` makes it: digest -> platform; its digest.
+
+        What is for `unknown/unknown` is an attestation about the first.
+        """
+        kind = "application/vnd.oci.image.index.v1+json"
+        listed = []
+        for digest, platform in children.items():
+            size = len(self.ask("GET", f"manifests/{digest}", headers={"Accept": "*/*"}).content)
+            system, architecture = platform.split("/")
+            one: dict[str, object] = {
+                "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+                "digest": digest,
+                "size": size,
+                "platform": {"os": system, "architecture": architecture},
+            }
+            if system == "unknown":
+                one["annotations"] = {"vnd.docker.reference.type": "attestation-manifest"}
+            listed.append(one)
+        return self.put({"schemaVersion": 2, "mediaType": kind, "manifests": listed}, *tags)
+
+    def put(self, manifest: dict[str, Any], *tags: str) -> str:
+        """A manifest or an index under these tags, or under its digest alone; its digest."""
         body = json.dumps(manifest).encode()
         digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
         for tag in tags or (digest,):
-            self.ask("PUT", f"manifests/{tag}", content=body, headers={"Content-Type": kind})
+            headers = {"Content-Type": manifest["mediaType"]}
+            self.ask("PUT", f"manifests/{tag}", content=body, headers=headers)
         return digest
 
     def ask(self, method: str, path: str, **options: object) -> httpx.Response:

@@ -47,6 +47,7 @@ class Stage:
         self.lose_refreshes = 0
         self.sync_fails = ""
         self.architecture = "amd64"
+        self.shows = ""  # the digest that nodes show instead of the one that was asked for
 
     def touch(self) -> None:
         with self.changed:
@@ -90,6 +91,7 @@ class Stage:
 
     def pod(self, environment: Any, name: str, reference: str, build: str) -> dict[str, Any]:
         ready = "True" if self.starts_ready else "False"
+        shown = f"{REPOSITORY}@{self.shows}" if self.shows else reference
         return {
             "metadata": {
                 "name": name,
@@ -100,7 +102,7 @@ class Stage:
             "status": {
                 "phase": "Running",
                 "conditions": [{"type": "Ready", "status": ready}],
-                "containerStatuses": [{"name": "manual-app", "imageID": reference, "state": {"running": {}}}],
+                "containerStatuses": [{"name": "manual-app", "imageID": shown, "state": {"running": {}}}],
             },
             "answer": {"build": build, "environment": environment.name, "version": "1.2.3"},
         }

@@ -157,3 +157,28 @@ def test_help_is_quick() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_what_docker_says_is_no_bug_of_ours(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A Docker that fails where nobody expected it is said as Docker's error; another exception is a bug."""
+    from delivery.parts import daemon
+    from docker.credentials.errors import StoreError
+    from docker.errors import APIError
+    from urllib3.exceptions import ProtocolError
+
+    assert daemon.typed(RuntimeError("x")) is None
+    for error, says in (
+        (
+            APIError("500 Server Error", explanation="no space\nleft on device"),
+            "error: docker: no space left",
+        ),
+        (ProtocolError("Connection broken"), "error: docker: Connection broken"),
+        (StoreError("docker-credential-x not installed"), "error: docker-credential-x, which "),
+    ):
+        monkeypatch.setattr(live, "observe", lambda *arguments, error=error: (_ for _ in ()).throw(error))
+        assert run(monkeypatch, "verify", "dev") == 4
+        said = capsys.readouterr().err
+        assert says in said
+        assert "bug in delivery" not in said

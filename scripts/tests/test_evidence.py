@@ -366,10 +366,16 @@ def test_the_login_is_for_us_alone(stocked: World) -> None:
 
 
 def test_provenance_and_sbom(stocked: World, digest: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both are attached, signed by the build; a second time attaches nothing, and what is missing is completed."""
+    """Both are attached, signed by the build; a second time attaches nothing, and what is missing is completed.
+
+    A base from a registry is named by the registry's digest; of a local one it is said what the digest is of.
+    """
     monkeypatch.setattr(syft, "sbom", lambda image, login: {"bomFormat": "CycloneDX", "components": [{}]})
     parameters = {"REVISION": REVISION, "BUILD": "15", "SOURCE": "http://git.local/manual-app.git"}
-    bases = {"manual-app-platform/python:1": f"sha256:{'b' * 64}"}
+    bases = {
+        "manual-app-platform/python:1": {"digest": f"sha256:{'b' * 64}", "of": "config", "pinned": False},
+        f"python:3.11@sha256:{'c' * 64}": {"digest": f"sha256:{'c' * 64}", "of": "manifest", "pinned": True},
+    }
     with Registry(stocked.cluster.registry_host, load(stocked.cluster).registry) as registry:
         world = (stocked.pipeline, stocked.cluster, registry, digest)
         assert provenance.missing(*world) == [statements.SBOM, statements.PROVENANCE]
@@ -386,9 +392,10 @@ def test_provenance_and_sbom(stocked: World, digest: str, monkeypatch: pytest.Mo
     [said] = attached.statements
     definition = said.predicate["buildDefinition"]
     assert definition["externalParameters"]["arguments"] == parameters
-    assert [one["digest"] for one in definition["resolvedDependencies"]] == [
-        {"gitCommit": REVISION},
-        {"sha256": "b" * 64},
+    assert [(one["digest"], one.get("annotations")) for one in definition["resolvedDependencies"]] == [
+        ({"gitCommit": REVISION}, None),
+        ({"sha256": "b" * 64}, {"pinned": False, "digestOf": "config"}),
+        ({"sha256": "c" * 64}, None),
     ]
 
 

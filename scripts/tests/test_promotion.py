@@ -140,6 +140,43 @@ def test_image_of_somebody_elses_commit(stage: Stage, shelf: Shelf) -> None:
     refused(stage, BadInput, "which is not in main", lambda: deploy(stage, digest))
 
 
+def test_an_image_for_another_platform(stage: Stage, shelf: Shelf) -> None:
+    """An image that no node of the cluster can run is refused before Git is written; an index that has one is not."""
+    stage.architecture = "arm64"
+    amd = put(stage, shelf, "15")
+    refused(stage, image.WrongPlatform, "is for linux/amd64, .* nodes are linux/arm64", lambda: deploy(stage))
+    arm = shelf.push("15", amd.revision, architecture="arm64")
+    digest = shelf.index({amd.digest: "linux/amd64", arm: "linux/arm64"}, amd.revision, "15")
+    assert deploy(stage).digest == digest
+
+
+@pytest.mark.parametrize("shown", ["index", "child"])
+def test_an_index_goes_all_the_way(stage: Stage, shelf: Shelf, shown: str) -> None:
+    """CI's image for two platforms: the index's digest is promoted, whichever of its digests the nodes show."""
+    amd = put(stage, shelf, "15")
+    arm = shelf.push("15", amd.revision, architecture="arm64")
+    digest = shelf.index({amd.digest: "linux/amd64", arm: "linux/arm64"}, amd.revision, "15")
+    stage.shows = amd.digest if shown == "child" else ""
+    deploy(stage)
+    assert promote(stage, "stage").digest == digest
+    found = proofs(stage)
+    assert [found[name].verdict for name in ("dev", "stage")] == [Verdict.PROVEN] * 2
+    stage.pods["stage"][0]["status"]["containerStatuses"][0]["imageID"] = f"{REPOSITORY}@sha256:{'0' * 64}"
+    assert proofs(stage)["stage"].verdict is Verdict.MISMATCH
+
+
+def test_an_index_that_lost_a_child(stage: Stage, shelf: Shelf) -> None:
+    """The index is there and one of its images is not: what runs is not what was promoted, MISMATCH."""
+    amd = put(stage, shelf, "15")
+    arm = shelf.push("15", amd.revision, architecture="arm64")
+    shelf.index({amd.digest: "linux/amd64", arm: "linux/arm64"}, amd.revision, "15")
+    deploy(stage)
+    shelf.ask("DELETE", f"manifests/{arm}")
+    found = proofs(stage)["dev"]
+    assert found.verdict is Verdict.MISMATCH
+    assert any("which is not there" in reason for reason in found.mismatches)
+
+
 def test_a_moved_tag(stage: Stage, built: image.Built, shelf: Shelf) -> None:
     """The build's tag points to another digest now: promotion refuses, and verify says MISMATCH."""
     deploy(stage)

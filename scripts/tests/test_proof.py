@@ -85,6 +85,60 @@ def answers(**changes: str) -> Facts:
     )
 
 
+CHILD, STRANGER = (f"sha256:{letter * 64}" for letter in "12")
+INDEX = replace(GOOD, image=Image(DIGEST, "15", REVISION, frozenset({CHILD})))
+
+
+def shows(digest: str, facts: Facts = INDEX) -> Facts:
+    """The same with a pod that was started as Git asks, and whose node shows this digest."""
+    shown = replace(container(), image_id=f"{REPOSITORY}@{digest}")
+    return with_pod(replace(pod("a"), containers=(shown,)), facts)
+
+
+@pytest.mark.parametrize("digest", [DIGEST, CHILD])
+def test_an_index_is_proven_by_its_digest_or_its_child(digest: str) -> None:
+    """A node may show the index that Git asks for, or the image in it for its own platform: PROVEN."""
+    assert decide(shows(digest)).reasons == ()
+
+
+@pytest.mark.parametrize(
+    ("facts", "reason"),
+    [
+        (shows(STRANGER), "runs .*222222222222, Git asks for sha256:aaaaaaaaaaaa"),
+        (shows(CHILD, GOOD), "runs .*111111111111"),
+        (
+            with_pod(replace(pod("a"), containers=(container(f"{REPOSITORY}@{CHILD}"),)), INDEX),
+            "was started as .*111111111111, not as Git asks",
+        ),
+        (
+            with_pod(replace(pod("db", f"{DATABASE[:-64]}{CHILD[7:]}", "postgresql")), INDEX),
+            "container postgresql runs",
+        ),
+        (
+            replace(
+                INDEX, image=Image(DIGEST, "", "", contradictions=("the index lists what is not there",))
+            ),
+            "^the index lists what is not there$",
+        ),
+    ],
+)
+def test_a_digest_that_the_index_does_not_name_is_a_mismatch(facts: Facts, reason: str) -> None:
+    """A node that shows another digest, or an index that is not what was pushed: MISMATCH, and nothing less."""
+    proof = decide(facts)
+    assert proof.verdict is Verdict.MISMATCH
+    assert any(re.search(reason, one) for one in proof.mismatches), proof.mismatches
+
+
+def test_a_child_is_unknown_while_the_registry_is_away() -> None:
+    """While nobody can say what the index names, a node that shows another digest of ours is UNKNOWN."""
+    facts = replace(INDEX, image=Unknown("registry localhost:5001 does not answer"))
+    proof = decide(shows(CHILD, facts))
+    assert (proof.verdict, proof.mismatches) == (Verdict.UNKNOWN, ())
+    assert any("whether that is an image of the index" in one for one in proof.unknowns)
+    assert decide(shows(DIGEST, facts)).unknowns == ("registry localhost:5001 does not answer",)
+    assert decide(with_pod(pod("a", f"evil.example/manual-app@{CHILD}"), facts)).verdict is Verdict.MISMATCH
+
+
 def test_proven() -> None:
     """All replicas run the digest, are Ready and say so, the rest is what the chart names: PROVEN."""
     proof = decide(GOOD)

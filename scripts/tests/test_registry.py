@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +12,7 @@ from delivery.errors import BadInput, PlatformError, Refused
 from delivery.parts import credentials
 from delivery.parts.credentials import Login
 from delivery.parts.git import Repository
-from delivery.parts.registry import Registry, RegistryRefused, RegistryUnreachable
+from delivery.parts.registry import Falsified, Registry, RegistryRefused, RegistryUnreachable
 
 if TYPE_CHECKING:
     from conftest import Shelf, World
@@ -33,6 +35,105 @@ def test_digest_of_a_tag(stocked: World, shelf: Shelf) -> None:
         assert registry.digest(NAME, "16") is None
         assert registry.digest("nobody/nothing", "1") is None
         assert registry.image(NAME, f"sha256:{'0' * 64}") is None
+
+
+def both(shelf: Shelf, build: str = "15", revision: str = REVISION) -> dict[str, str]:
+    """Images of one build for two platforms, and an attestation about them: digest -> platform."""
+    return {
+        shelf.push(build, revision): "linux/amd64",
+        shelf.push(build, revision, architecture="arm64"): "linux/arm64",
+        shelf.push("", "", layer=b"attestation"): "unknown/unknown",
+    }
+
+
+def test_an_index_is_promoted_as_such(stocked: World, shelf: Shelf) -> None:
+    """What CI pushed for several platforms is one build: its digest is the index's, attestations are no platform."""
+    children = both(shelf)
+    digest = shelf.index(children, REVISION, "15")
+    with opened(stocked) as registry:
+        built = image.known(stocked.pipeline, registry, digest)
+    assert (built.digest, built.build, built.version, built.revision) == (digest, "15", "1.2.3", REVISION)
+    assert built.platforms == {"linux/amd64", "linux/arm64"}
+    assert built.children == {one for one, platform in children.items() if platform != "unknown/unknown"}
+
+
+def test_an_index_of_two_builds_is_refused(stocked: World, shelf: Shelf) -> None:
+    """Platforms that were built from different commits, or as different builds, are not one build."""
+    for other in (
+        shelf.push("16", REVISION, architecture="arm64"),
+        shelf.push("15", "e" * 40, architecture="arm64"),
+    ):
+        digest = shelf.index({shelf.push("15", REVISION): "linux/amd64", other: "linux/arm64"})
+        with opened(stocked) as registry, pytest.raises(image.Contradictory, match="do not agree"):
+            image.describe(stocked.pipeline, registry, digest)
+
+
+def test_an_index_whose_child_is_gone(stocked: World, shelf: Shelf) -> None:
+    """An index that names an image which the registry does not have (any more) is not what was pushed."""
+    children = both(shelf)
+    digest = shelf.index(children)
+    shelf.ask("DELETE", f"manifests/{next(iter(children))}")
+    with opened(stocked) as registry, pytest.raises(Falsified, match="which is not there"):
+        registry.image(NAME, digest)
+
+
+def test_an_index_without_an_image(stocked: World, shelf: Shelf) -> None:
+    """An index of attestations alone, and an index of indexes, are no image that a pod can run."""
+    attestation = shelf.push("", "", layer=b"attestation")
+    nothing = shelf.index({attestation: "unknown/unknown"})
+    nested = shelf.index({shelf.index(both(shelf)): "linux/amd64"})
+    with opened(stocked) as registry:
+        with pytest.raises(RegistryRefused, match="index without an image"):
+            registry.image(NAME, nothing)
+        with pytest.raises(RegistryRefused, match="is not an image"):
+            registry.image(NAME, nested)
+
+
+def test_a_registry_that_lies(stocked: World, shelf: Shelf, tmp_path: Path) -> None:
+    """Bytes that do not have the digest that was asked for are never taken for it: the index or a part of it."""
+    children = both(shelf)
+    digest = shelf.index(children)
+    for one in (digest, next(iter(children))):
+        blob = tmp_path / "registry/docker/registry/v2/blobs/sha256" / one[7:9] / one[7:] / "data"
+        content = blob.read_bytes()
+        blob.write_bytes(content.replace(b"amd64", b"arm64").replace(b"schemaVersion", b"SchemaVersion"))
+        with opened(stocked) as registry, pytest.raises(PlatformError):
+            registry.image(NAME, digest)
+        blob.write_bytes(content)
+    with opened(stocked) as registry:
+        assert registry.image(NAME, digest) is not None
+
+
+@pytest.mark.parametrize(
+    ("platforms", "nodes", "fits"),
+    [
+        ({"linux/amd64"}, {"linux/amd64"}, True),
+        ({"linux/amd64", "linux/arm64"}, {"linux/arm64"}, True),
+        ({"linux/amd64"}, {"linux/arm64", "linux/amd64"}, True),
+        ({"linux/amd64"}, {"linux/arm64"}, False),
+        ({"linux/amd64"}, set(), True),
+        (set(), {"linux/arm64"}, True),
+    ],
+)
+def test_which_node_can_run_it(platforms: set[str], nodes: set[str], fits: bool) -> None:
+    """An image that no node can run is refused; where platforms are not known the cluster itself will tell."""
+    built = image.Built(f"sha256:{'a' * 64}", "15", "1.2.3", REVISION, platforms=frozenset(platforms))
+    if fits:
+        return image.fits(built, nodes)
+    with pytest.raises(image.WrongPlatform, match="is for linux/amd64, the cluster's nodes are linux/arm64"):
+        image.fits(built, nodes)
+
+
+def test_what_was_pushed_must_be_what_was_built(stocked: World, shelf: Shelf) -> None:
+    """The digest that the push reported is looked for in the registry, and must be this build: no tag decides."""
+    digest = shelf.push("15", REVISION)
+    built = image.Built(digest, "15", "1.2.3", REVISION, new=True)
+    with opened(stocked) as registry:
+        image._arrived(stocked.pipeline, registry, built)
+        with pytest.raises(Refused, match="the registry does not have it"):
+            image._arrived(stocked.pipeline, registry, replace(built, digest=f"sha256:{'0' * 64}"))
+        with pytest.raises(Refused, match="which says it is build 15 of dddddddddddd, not build 16"):
+            image._arrived(stocked.pipeline, registry, replace(built, build="16"))
 
 
 def test_tags(stocked: World, shelf: Shelf) -> None:

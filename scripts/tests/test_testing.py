@@ -99,6 +99,17 @@ def test_the_same_pods(after: tuple[Seen, ...], restarted: tuple[str, ...], says
         assert any(re.search(says, reason) for reason in found), found
 
 
+def test_a_child_of_the_index_is_the_same_image() -> None:
+    """Pods whose nodes show the image of their own platform ran what was tested; another digest did not."""
+    child = f"{IMAGE[:-64]}{'1' * 64}"
+    ran = (seen("a", image=child),)
+    children = {child.partition("@")[2]}
+    assert pods.changes(ran, ran, (), "manual-app", IMAGE, children) == []
+    assert pods.changes(ran, ran, (), "manual-app", IMAGE) != []
+    mixed = (seen("a", image=child),)
+    assert pods.changes((seen("a"),), mixed, (), "manual-app", IMAGE, children) != [], "it became another"
+
+
 ONE = {"id": "a", "suite": "smoke", "check": "c", "outcome": "passed"}
 
 

@@ -23,6 +23,11 @@ CHOICE = "DELIVERY_BUILDER"
 SILENCE = 900.0
 _OLDEST = (0, 10)  # the first that knows --provenance and --sbom
 _KEPT = 200  # lines of the log that an error may be told from
+_RULE = "------"  # above and below what the failed step said
+_NOISE = re.compile(
+    r"^ERROR: |failed to (build|solve)(?: with [^:]*)?: |rpc error: code = \w+ desc = "
+    r"|failed to create LLB definition: "
+)
 
 
 class Unsolved(Exception):
@@ -85,18 +90,17 @@ def build(
 def reason(said: Iterable[str]) -> str:
     """Why a build failed, from the end of its log: the step, the last that it said, and BuildKit's own word."""
     lines = [line.rstrip() for line in said]
+    error = next((line for line in reversed(lines) if line.startswith("ERROR: ")), "")
     step = next((line for line in reversed(lines) if line.startswith(" > ")), "")
-    after = lines[len(lines) - lines[::-1].index(step) :] if step else []
-    block = [line for line in after[: after.index("------")] if line.strip()] if "------" in after else []
+    block: list[str] = []
+    if step:
+        after = lines[len(lines) - lines[::-1].index(step) :]
+        block = [line for line in after[: after.index(_RULE)] if line.strip()] if _RULE in after else []
     words = [
         re.sub(r"^ > (\[[^]]*\] )?|:$", "", step),
         re.sub(r"^\d+\.\d+ ", "", block[-1]) if block else "",
-        next(
-            (line for line in reversed(lines) if line.startswith("ERROR: ")),
-            "" if step else "".join(lines[-1:]),
-        ),
+        _NOISE.sub("", error or "".join(lines[-1:])),
     ]
-    words[2] = re.sub(r"^ERROR: |failed to (build|solve)(?: with [^:]*)?: ", "", words[2])
     return one_line(": ".join(filter(None, words))) or "it said nothing"
 
 

@@ -119,6 +119,15 @@ def failing(what: str, kind: type[PlatformError], hint: str) -> Iterator[None]:
         raise logins(error) or kind(f"{what}: {short(error)}", hint) from None
 
 
+def typed(error: BaseException) -> PlatformError | None:
+    """An error of Docker's that nobody expected, as one of ours; None when it is not Docker's."""
+    if not isinstance(error, FAILURES):
+        return None
+    return logins(error) or PlatformError(
+        f"docker: {short(error)}", "is Docker well? docker info; then again"
+    )
+
+
 def logins(error: BaseException) -> LoginsUnreadable | None:
     """The error of a credential helper that does not work, told from Docker's other errors."""
     text = str(error)
@@ -135,14 +144,20 @@ def logins(error: BaseException) -> LoginsUnreadable | None:
     )
 
 
+def words(error: Any) -> str:
+    """Docker's own words, all of them."""
+    return str(getattr(error, "explanation", None) or error)
+
+
 def short(error: Any) -> str:
     """Docker's reason, in one line."""
-    return one_line(getattr(error, "explanation", None) or str(error))
+    return one_line(words(error))
 
 
 def one_line(text: str) -> str:
-    """A text as one line that a terminal can show."""
-    return " ".join(str(text).split())[:300]
+    """A text as one line that a terminal can show; of a long one both ends, for the cause comes last."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= 300 else f"{line[:120]} … {line[-177:]}"
 
 
 def _unreachable(where: Endpoint, error: Exception, seconds: int) -> PlatformError:

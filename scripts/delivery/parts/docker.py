@@ -2,16 +2,26 @@
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
-from docker.errors import ImageNotFound
+from docker.errors import APIError
 
 from delivery.errors import PlatformError
 from delivery.parts import buildkit
 from delivery.parts.credentials import Login
-from delivery.parts.daemon import FAILURES, DockerForbidden, DockerMissing, client, logins, one_line, short
+from delivery.parts.daemon import (
+    FAILURES,
+    DockerForbidden,
+    DockerMissing,
+    client,
+    failing,
+    logins,
+    one_line,
+    short,
+)
 from delivery.parts.pulling import PullFailed, error_in, pull
 
 __all__ = [
@@ -102,8 +112,8 @@ def _classic(
                 if line.startswith("Step "):
                     step = line.partition(" : ")[2]
     except FAILURES as error:
-        if isinstance(error, ImageNotFound):
-            raise BuildFailed(f"docker build {tag}: {short(error)}", _hint("not found")) from None
+        if isinstance(error, APIError) and error.is_client_error():  # it understood, and will not
+            raise BuildFailed(f"docker build {tag}: {short(error)}", _hint(short(error))) from None
         raise logins(error) or BuildFailed(f"docker build {tag}: {short(error)}", _WELL) from None
     finally:
         daemon.close()
@@ -112,7 +122,7 @@ def _classic(
 
 
 def _hint(said: str) -> str:
-    if re.search(r"not found|pull access denied|failed to resolve source metadata", said):
+    if re.search(r"^(FROM|load metadata for) |no such image|pull access denied", said, re.I):
         return "make the base images first: delivery up"
     return "mend the Dockerfile or what it installs, commit, and build again"
 
@@ -122,14 +132,12 @@ def base(name: str) -> Base:
 
     An image's Id is of another thing in each of Docker's stores, so it is never given without saying of what.
     """
-    daemon = client()
-    try:
+    with (
+        closing(client()) as daemon,
+        failing(f"docker image {name}", PlatformError, "make it: delivery up"),
+    ):
         image: Mapping[str, Any] = daemon.images.get(name).attrs
         store = dict(daemon.info().get("DriverStatus") or ()).get("driver-type")
-    except FAILURES as error:
-        raise PlatformError(f"docker image {name}: {short(error)}", "make it: delivery up") from None
-    finally:
-        daemon.close()
     if (pin := name.partition("@")[2]) and DIGEST.match(pin):
         return Base(pin, "manifest", pinned=True)
     repository = re.sub(r"^docker\.io/(library/)?|:[^/:]+$", "", name)  # as Docker lists it
@@ -149,9 +157,9 @@ def push(repository: str, tag: str, login: Login) -> str:
     """
     what = f"docker push {repository}:{tag}"
     line = re.compile(rf"^{re.escape(tag)}: digest: (\S+) size: \d+$")
-    daemon = client(seconds=300)
+    hint = "is the registry up? delivery doctor"
     digests: dict[str, None] = {}
-    try:
+    with closing(client(seconds=300)) as daemon, failing(what, PushFailed, hint):
         for message in daemon.api.push(
             repository,
             tag=tag,
@@ -160,17 +168,11 @@ def push(repository: str, tag: str, login: Login) -> str:
             auth_config={"username": login.username, "password": login.password},
         ):
             if error := error_in(message):
-                raise PushFailed(f"{what}: {one_line(error)}", "is the registry up? delivery doctor")
+                raise PushFailed(f"{what}: {one_line(error)}", hint)
             if said := (message.get("aux") or {}).get("Digest"):
                 digests[str(said)] = None
             if found := line.match(str(message.get("status") or "")):
                 digests[found[1]] = None
-    except FAILURES as error:
-        raise logins(error) or PushFailed(
-            f"{what}: {short(error)}", "is the registry up? delivery doctor"
-        ) from None
-    finally:
-        daemon.close()
     if len(digests) > 1:
         raise PushFailed(
             f"{what} reported several digests: {', '.join(digests)}", "push again: delivery build"
