@@ -140,6 +140,15 @@ def test_pins_of_another_argocd_are_refused() -> None:
     assert "make pin" in refused.value.hint
 
 
+@pytest.mark.parametrize("name", ["node", "argocd", "redis", "postgresql"])
+def test_a_new_pin_makes_a_new_node_image(name: str) -> None:
+    """After `make pin` the next `up` preloads what was pinned, instead of finding an older node image good."""
+    catalog = Catalog(ROOT)
+    before = Online(catalog).node.name
+    catalog.versions["online"][name] = f"{pins.bare(catalog.versions['online'][name])}@{NEW}"
+    assert Online(catalog).node.name != before
+
+
 def test_up_says_what_is_not_pinned(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

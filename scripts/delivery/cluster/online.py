@@ -47,8 +47,8 @@ class Online:
     @property
     def node(self) -> Node:
         """kind's own node image with the platform preloaded."""
-        module = self._catalog.module
-        return Node(self._versions["node"], self.platform_images, stamp=module.key)
+        inside = "".join(self._versions[name] for name in pins.OF_ARGOCD)
+        return Node(self._versions["node"], self.platform_images, stamp=self._catalog.module.key + inside)
 
     @property
     def _base(self) -> Recipe:
