@@ -1,13 +1,16 @@
-# The verbs. Everything they need is made by `delivery` itself; only python3 >= 3.11, git and make come before.
+# The verbs. Everything they need is made by `delivery` itself; only python3 (3.11 to 3.14), git and make come before.
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
-PYTHON ?= python3
+# The first that will do: a Mac's own python3 is older, and another may stand beside it.
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))
+PYTHON ?= $(or $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+  $$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done),python3)
 BIN := .venv/bin
 
-.PHONY: help demo up down test lint e2e bench doctor report pin
+.PHONY: help demo up down test lint e2e e2e-online bench doctor report pin lock
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/ready ## from a bare machine to the same digest in dev, stage and prod, proven; leaves the cluster running
 	@$(BIN)/delivery demo
@@ -29,6 +32,9 @@ e2e: .venv/ready ## from a bare machine to all tests passed, on a cluster of its
 	@$(BIN)/python -m pytest e2e $(E2E)
 	@$(BIN)/python -m pytest -n 3
 
+e2e-online: .venv/ready ## the path of a laptop that pulls public images, on a machine that cannot (root on Debian)
+	@$(BIN)/python -m e2e.online $(E2E)
+
 bench: .venv/ready ## how fast, as ratios measured in one run
 	@$(BIN)/python -m e2e.bench
 
@@ -41,14 +47,27 @@ report: .venv/ready ## the proof, the tests and the trail, as one page
 pin: .venv/ready ## write today's digests of images and checksums of tools into cluster/versions.yaml
 	@$(BIN)/delivery pin
 
-# A killed run leaves no `ready`, and the next one goes on from there.
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+  --custom-compile-command "make lock"
+
+lock: .venv/ready ## both lock files, after a change of a pyproject.toml; newer versions: make lock UPGRADE=--upgrade
+	@$(LOCK) $(UPGRADE) manual-app/pyproject.toml -o manual-app/requirements.lock
+	@$(LOCK) $(UPGRADE) pyproject.toml manual-app/pyproject.toml --group dev --group manual-app/pyproject.toml:test \
+	  -c manual-app/requirements.lock -o requirements.lock
+
+# A killed run leaves no `ready`, and the next one goes on from there. Where the folder was moved or copied, or
+# its python was upgraded away, the environment's own paths lead elsewhere: it is made anew.
+$(shell [ "$$(cat .venv/place 2>/dev/null)" = "$$(pwd -P)" ] && $(BIN)/python -c '' 2>/dev/null || rm -f .venv/ready)
+
 .venv/ready: requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	  || { echo "error: python3 >= 3.11 is needed" >&2; echo "hint: install it, or: make PYTHON=/path/to/python3.11" >&2; exit 4; }
+	@$(PYTHON) -c '$(SUPPORTED)' 2>/dev/null \
+	  || { echo "error: python3 of version 3.11, 3.12, 3.13 or 3.14 is needed" >&2; \
+	       echo "hint: install one (macOS: brew install python@3.13), or: make PYTHON=/path/to/python3" >&2; exit 4; }
 	@echo " • Preparing the virtual environment"
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq python3-venv >/dev/null; } \
-	  || { echo "error: this python3 has no venv module" >&2; echo "hint: apt-get install python3-venv" >&2; exit 4; }
-	@[ -x $(BIN)/pip ] || $(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	  || { echo "error: this python3 has no venv module" >&2; echo "hint: Debian, Ubuntu: apt-get install python3-venv" >&2; exit 4; }
+	@[ "$$(cat .venv/place 2>/dev/null)" = "$$(pwd -P)" ] && $(BIN)/python -c 'import pip' 2>/dev/null \
+	  || { $(PYTHON) -m venv --clear .venv && pwd -P >.venv/place; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@

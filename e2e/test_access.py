@@ -1,10 +1,15 @@
 """Git is the only way in: from inside the cluster nothing can be written."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from delivery.parts import values
+from delivery.parts import credentials, values
 
+from e2e import spellings
 from e2e.conftest import Build
 from e2e.delivery import Checkout
 
@@ -49,6 +54,67 @@ def test_a_pod_reads_but_cannot_write(
     """A pod that was taken over can neither push an image nor rewrite main."""
     answer = platform.kubectl("exec", pod, "--", "python3", "-c", _ASK, method, url).stdout.strip()
     assert answer in (("200",) if allowed else ("401", "403", "404", "405"))
+
+
+def test_no_spelling_pushes_from_the_host(platform: Checkout) -> None:
+    """Nobody pushes without the password, however they spell the path, the query, the user and the protocol."""
+    before = _refs(platform)
+    body = spellings.body(platform.path, platform.main(), "intruder-host")
+    asked = spellings.question("127.0.0.1", platform.cluster.git, body, spellings.requests())
+    assert _taken(_answers([sys.executable, "-c", spellings.SCRIPT], asked)) == []
+    assert _refs(platform) == before
+
+
+@pytest.mark.parametrize("port", [80, 3000])
+def test_no_spelling_pushes_from_a_pod(platform: Checkout, pod: str, port: int) -> None:
+    """Nor does a pod, at either of the doors that it can reach."""
+    before = _refs(platform)
+    body = spellings.body(platform.path, platform.main(), f"intruder-{port}")
+    asked = spellings.question("git.local", port, body, spellings.requests())
+    command = [*platform.kubectl_command(), "exec", "-i", pod, "--", "python3", "-c", spellings.SCRIPT]
+    assert _taken(_answers(command, asked)) == []
+    assert _refs(platform) == before
+
+
+def test_the_same_bytes_push_with_the_password(platform: Checkout) -> None:
+    """It is the password that the intruders lack, nothing else: with it the very same request is taken."""
+    login = credentials.load(platform.cluster).git
+    body = spellings.body(platform.path, platform.main(), "with-password")
+    headers = [
+        "Content-Type: application/x-git-receive-pack-request",
+        *spellings.basic(f"{login.username}:{login.password}"),
+    ]
+    asked = [("POST", "/manual-app.git/git-receive-pack", headers)]
+    question = spellings.question("127.0.0.1", platform.cluster.git, body, asked)
+    try:
+        (answer,) = _answers([sys.executable, "-c", spellings.SCRIPT], question)
+        assert answer["taken"], answer
+        assert "refs/heads/with-password" in _refs(platform)
+    finally:
+        # No push deletes a branch; the owner of the server's container does.
+        repository = "/srv/git/manual-app.git"
+        delete = ["git", "-c", f"safe.directory={repository}", "-C", repository]
+        delete += ["update-ref", "-d", "refs/heads/with-password"]
+        gateway = f"{platform.cluster_name}-gateway"
+        subprocess.run(["docker", "exec", "--user=www-data", gateway, *delete], check=True, timeout=60)
+
+
+def _answers(command: list[str], question: str) -> list[dict[str, Any]]:
+    done = subprocess.run(command, input=question, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    answers: list[dict[str, Any]] = json.loads(done.stdout)
+    assert answers
+    return answers
+
+
+def _taken(answers: list[dict[str, Any]]) -> list[Any]:
+    """The requests that were taken for a push; all must have been answered by the server at least once."""
+    assert {answer["status"] for answer in answers} - {""}, "nobody answered: nothing was tried"
+    return [answer["request"] for answer in answers if answer["taken"]]
+
+
+def _refs(platform: Checkout) -> str:
+    return platform.git("ls-remote", platform.cluster.git_url)
 
 
 def test_main_cannot_be_rewritten_even_with_the_password(platform: Checkout, prod: Build) -> None:

@@ -96,7 +96,5 @@ def test_too_little_memory_is_refused(daemon: Daemon, info: dict[str, object], r
 
 def test_df_is_read() -> None:
     """What POSIX df says in a container is read in bytes."""
-    told = (
-        "Filesystem 1024-blocks Used Available Capacity Mounted on\noverlay 61202244 9000000 52202244 15% /\n"
-    )
+    told = "Filesystem  1024-blocks    Used Available Capacity Mounted on\noverlay 61202244 9000000 52202244 15% /\n"
     assert room.available(told) == 52202244 * 1024

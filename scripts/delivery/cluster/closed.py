@@ -28,8 +28,8 @@ class Closed:
         self._catalog = catalog
         self._module = catalog.module
         self._suite: str = catalog.versions["debian"]
-        self._debootstrap = f"{PREFIX}/debootstrap:{self._suite}"
-        self._base = catalog.base(self._debootstrap)
+        self.debootstrap = f"{PREFIX}/debootstrap:{self._suite}"
+        self.base = catalog.base(self.debootstrap)
 
     @property
     def python_images(self) -> tuple[str, str]:
@@ -53,17 +53,17 @@ class Closed:
     @property
     def gateway(self) -> Recipe:
         """The Git server and the guard before the registry."""
-        return self._catalog.gateway(self._base)
+        return self._catalog.gateway(self.base)
 
     @property
     def probe(self) -> str:
         """A small image with a shell, to look from inside of Docker."""
-        return self._base.tag
+        return self.base.tag
 
     @property
     def node(self) -> Node:
         """A node image as kind makes it, with the platform preloaded."""
-        return Node(self._node_base.tag, self.platform_images, stamp=self._argocd.tag + self._redis.tag)
+        return Node(self.node_base.tag, self.platform_images, stamp=self.argocd.tag + self._redis.tag)
 
     @cached_property
     def _platform(self) -> platforms.Platform:
@@ -80,21 +80,21 @@ class Closed:
             programs = pool.submit(self._module.build_for_images, self._platform)
             with phase("Preparing Debian"):
                 self._import_debian()
-                self._base.build()
+                self.base.build()
             self._build(
                 [self._python, self._python_build, self._postgresql, self._redis, self.gateway],
                 "Debian images",
             )
             with phase("Preparing the node image"):
-                for recipe in (self._node_base, self._argocd, self._kube_proxy):
+                for recipe in (self.node_base, self.argocd, self._kube_proxy):
                     recipe.prepare()
             programs.result()
-        control_plane = self._control_plane()
+        control_plane = self.control_plane()
         programs_alone = [self._program(name) for name in ("registry", "policy-controller")]
-        self._build([self._node_base, self._argocd, *control_plane.values(), *programs_alone], "images")
+        self._build([self.node_base, self.argocd, *control_plane.values(), *programs_alone], "images")
         upstream = ArgocdImages.read(self._catalog.argocd_manifest())
         preloaded = {name: recipe.tag for name, recipe in control_plane.items()}
-        self.node.make({**preloaded, upstream.argocd: self._argocd.tag, upstream.redis: self._redis.tag})
+        self.node.make({**preloaded, upstream.argocd: self.argocd.tag, upstream.redis: self._redis.tag})
 
     def _build(self, recipes: list[Recipe], what: str) -> None:
         with phase(f"Building {what}") as progress:
@@ -103,12 +103,12 @@ class Closed:
                 recipe.build()
 
     def _import_debian(self) -> None:
-        if not image_exists(self._debootstrap):
+        if not image_exists(self.debootstrap):
             rootfs = debian.rootfs(self._suite)
-            run(["docker", "import", rootfs, self._debootstrap], hint=_HINT)
+            run(["docker", "import", rootfs, self.debootstrap], hint=_HINT)
 
     def _on_base(self, name: str) -> Recipe:
-        return self._catalog.recipe(name, {"BASE": self._base.tag})
+        return self._catalog.recipe(name, {"BASE": self.base.tag})
 
     @property
     def _python(self) -> Recipe:
@@ -121,14 +121,16 @@ class Closed:
     @property
     def _postgresql(self) -> Recipe:
         folder = self._catalog.folder / "images" / "postgresql"
-        return self._catalog.with_folder("postgresql", folder, {"BASE": self._base.tag})
+        return self._catalog.with_folder("postgresql", folder, {"BASE": self.base.tag})
 
     @property
     def _redis(self) -> Recipe:
         return self._on_base("redis")
 
     @property
-    def _argocd(self) -> Recipe:
+    def argocd(self) -> Recipe:
+        """Argo CD, as its own image has it."""
+
         def files() -> dict[str, Path | bytes]:
             upstream = self._catalog.argocd_manifest().parent.parent
             scripts = ("hack/gpg-wrapper.sh", "hack/git-verify-wrapper.sh", "entrypoint.sh")
@@ -136,16 +138,17 @@ class Closed:
                 "argocd", "helm"
             )
 
-        return self._catalog.recipe("argocd", {"BASE": self._base.tag}, files, self._module.key)
+        return self._catalog.recipe("argocd", {"BASE": self.base.tag}, files, self._module.key)
 
     @property
     def _kube_proxy(self) -> Recipe:
         return self._catalog.recipe(
-            "kube-proxy", {"BASE": self._base.tag}, lambda: self._programs("kube-proxy"), self._module.key
+            "kube-proxy", {"BASE": self.base.tag}, lambda: self._programs("kube-proxy"), self._module.key
         )
 
     @property
-    def _node_base(self) -> Recipe:
+    def node_base(self) -> Recipe:
+        """The node before anything is preloaded."""
         own = self._catalog.folder / "images" / "node"
 
         def files() -> dict[str, Path | bytes]:
@@ -158,10 +161,10 @@ class Closed:
                 **self._programs(*_NODE_PROGRAMS),
             }
 
-        arguments = {"BASE": self._base.tag, "KUBERNETES_VERSION": self._module.version("k8s.io/kubernetes")}
+        arguments = {"BASE": self.base.tag, "KUBERNETES_VERSION": self._module.version("k8s.io/kubernetes")}
         return self._catalog.recipe("node", arguments, files, self._module.key + content_stamp(own))
 
-    def _control_plane(self) -> dict[str, Recipe]:
+    def control_plane(self) -> dict[str, Recipe]:
         """The images that kubeadm and kind look for in a node, each under the very name they use."""
         recipes = {name: self._program(name) for name in (*_KUBERNETES, "etcd", "coredns", "pause")}
         recipes["kube-proxy"] = self._kube_proxy
@@ -170,7 +173,7 @@ class Closed:
         return {
             **{names[name]: recipe for name, recipe in recipes.items()},
             provisioner: self._program("local-path-provisioner"),
-            helper: self._base,
+            helper: self.base,
         }
 
     def _kubeadm_images(self) -> list[str]:

@@ -1,0 +1,116 @@
+"""python -m e2e.online [--store containerd|classic] [--keep]: `make demo` on a laptop, once for each image store.
+
+From an empty image store to PROVEN as an ordinary user, then the main story's journeys on the cluster that it left.
+Ends with the times and sizes; logs are in .delivery/online/.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from delivery import pipeline as pipelines
+from delivery.cluster import host, images
+from delivery.errors import DeliveryError
+
+from e2e.online.laptop import CHECKOUT, ImageStore, Laptop, laptop
+from e2e.online.public import Public
+from e2e.online.world import World, world
+
+_DEMO_LIMIT = 2400.0
+_JOURNEYS = "e2e/test_flow.py"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one run took."""
+
+    store: str
+    demo: float
+    journeys: float
+    used: int
+
+
+def main() -> None:
+    """Both stores, or the one that was asked for."""
+    parser = argparse.ArgumentParser(prog="python -m e2e.online")
+    parser.add_argument("--store", choices=[store.value for store in ImageStore], action="append")
+    parser.add_argument(
+        "--keep", action="store_true", help="wait for Enter before the laptop goes, for a look"
+    )
+    options = parser.parse_args()
+    stores = [ImageStore(name) for name in options.store or [store.value for store in ImageStore]]
+    root = pipelines.root()
+    folder = root / ".delivery" / "online"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    host.ensure_docker()
+    public = Public()
+    local = public.make()
+    names = public.names()
+    results = []
+    with world(folder, local["registry"], public.web(), names) as outside:
+        pinned = outside.publish(local, names)
+        downloads = public.downloads()
+        outside.offer(downloads)
+        bundle = _checkout(root, folder, public.versions(pinned, downloads))
+        for store in stores:
+            results.append(_run(folder, store, outside, bundle, options.keep))
+    for result in results:
+        print(
+            f"{result.store} image store: make demo PROVEN in {result.demo:.0f} s, journeys passed in "
+            f"{result.journeys:.0f} s, {result.used / 1e9:.1f} GB of disk used"
+        )
+
+
+def _checkout(root: Path, folder: Path, versions: str) -> bytes:
+    """This commit and, on top, the digests that the test's registries have, as a bundle to clone from."""
+    path = folder / "checkout"
+    subprocess.run(["rm", "-rf", path], check=True)
+    subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", root, path], check=True)
+    (path / "cluster" / "versions.yaml").write_text(versions, encoding="utf-8")
+    git = ["git", "-C", path, "-c", "user.name=Ada", "-c", "user.email=ada@example.org"]
+    subprocess.run([*git, "commit", "--quiet", "--all", "--message", "versions of the test"], check=True)
+    bundle = folder / "checkout.bundle"
+    subprocess.run([*git, "bundle", "create", "--quiet", bundle.absolute(), "HEAD", "main"], check=True)
+    return bundle.read_bytes()
+
+
+def _run(folder: Path, store: ImageStore, outside: World, bundle: bytes, keep: bool) -> Result:
+    log = folder / f"{store}.log"
+    log.unlink(missing_ok=True)
+    print(f"-- a laptop with the {store} image store; its log: {log}", flush=True)
+    with laptop(folder, store, outside) as machine:
+        machine.put("/tmp", {"checkout.bundle": bundle})
+        machine.root("su", "ada", "-c", f"git clone -q -b main /tmp/checkout.bundle '{CHECKOUT}'")
+        try:
+            return _story(machine, store, log)
+        finally:
+            log.with_suffix(".world.log").write_text(outside.log(), encoding="utf-8")
+            if keep and sys.stdin.isatty():
+                input("the laptop is there until you press Enter")
+
+
+def _story(machine: Laptop, store: ImageStore, log: Path) -> Result:
+    driver = machine.user("docker info --format '{{.Driver}} {{.DriverStatus}}'", 60)
+    assert ("io.containerd.snapshotter" in driver) == (store is ImageStore.containerd), driver
+    assert not machine.user("docker images --quiet", 60), "the image store must be empty"
+    started = time.monotonic()
+    said = machine.user("make demo", _DEMO_LIMIT, log)
+    demo = time.monotonic() - started
+    assert "PROVEN" in said
+    verdicts = machine.user("make --silent doctor; .venv/bin/delivery verify", 120, log)
+    assert "MISMATCH" not in verdicts
+    assert "UNKNOWN" not in verdicts
+    started = time.monotonic()
+    machine.user(f".venv/bin/python -m pytest {_JOURNEYS} --reuse-cluster manual-app", 900, log)
+    return Result(store.value, demo, time.monotonic() - started, machine.used)
+
+
+if __name__ == "__main__":
+    try:
+        images.catalog()
+        main()
+    except DeliveryError as error:
+        sys.exit(f"error: {error.message}\nhint: {error.hint}")

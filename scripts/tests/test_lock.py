@@ -1,0 +1,147 @@
+"""The lock files hold what the pyproject files ask, for every machine that is promised, not for this one alone."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOLS = ROOT / "requirements.lock"
+SERVICE = ROOT / "manual-app" / "requirements.lock"
+GO = ROOT / "cluster" / "closed-network" / "go-toolchain.lock"
+
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+LINUX = ("x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu")
+MACOS = ("x86_64-apple-darwin", "aarch64-apple-darwin")
+
+# Machine by machine: `make` on a laptop, the service in its image (whose Python is 3.11), Go where it is missing.
+MACHINES = (
+    *((TOOLS, python, platform) for python in PYTHONS for platform in (*LINUX, *MACOS)),
+    *((SERVICE, "3.11", platform) for platform in LINUX),
+    *((GO, "3.11", platform) for platform in (*LINUX, *MACOS)),
+)
+
+
+def pinned(lock: Path) -> dict[tuple[str, str], set[str]]:
+    """Every package and version of a lock file, with its hashes."""
+    found = {}
+    for entry in re.split(r"\n(?=\S)", re.sub(r"(?m)^ *#.*\n?", "", lock.read_text("utf-8"))):
+        name, version = re.match(r"(\S+?)==(\S+)", entry.lstrip()).groups()  # type: ignore[union-attr]
+        found[name, version] = set(re.findall(r"--hash=(sha256:[0-9a-f]{64})", entry))
+    return found
+
+
+def resolved(lock: Path, python: str, platform: str) -> dict[tuple[str, str], set[str]]:
+    """What a resolver takes there of a lock and all that it needs: each package, with the wheels that fit."""
+    asked = (
+        *("uv", "pip", "compile", "--format", "pylock.toml", "--no-header", "--only-binary", ":all:"),
+        *("--python-version", python, "--python-platform", platform, str(lock)),
+    )
+    # uv reads no pip.conf: where pip is told another index, so is uv.
+    answer = subprocess.run(
+        [Path(sys.executable).with_name(asked[0]), *asked[1:], *_index()], capture_output=True, text=True
+    )
+    assert answer.returncode == 0, answer.stderr
+    return {
+        (package["name"], package["version"]): {
+            f"sha256:{wheel['hashes']['sha256']}" for wheel in package.get("wheels", ())
+        }
+        for package in tomllib.loads(answer.stdout)["packages"]
+    }
+
+
+def missing(lock: Path, python: str, platform: str) -> list[str]:
+    """The packages of which no wheel that fits there has its hash in the lock."""
+    known = pinned(lock)
+    wheels = resolved(lock, python, platform)
+    return [
+        f"{name}=={version}"
+        for (name, version), fit in wheels.items()
+        if not fit & known.get((name, version), set())
+    ]
+
+
+def _index() -> list[str]:
+    told = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
+    ).stdout
+    urls = dict(re.findall(r"(?m)^[\w:]+\.((?:extra-)?index-url)='(.*)'$", told))
+    options = {"index-url": "--default-index", "extra-index-url": "--index"}
+    return [word for name, url in urls.items() for word in (options[name], url)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("lock", "python", "platform"), MACHINES, ids=lambda part: getattr(part, "stem", part)
+)
+def test_every_machine(lock: Path, python: str, platform: str) -> None:
+    """Each Python on amd64 and arm64, Linux and macOS, finds a wheel of everything whose hash is in the lock."""
+    assert not missing(lock, python, platform)
+
+
+@pytest.mark.slow
+def test_a_lock_of_one_machine_is_not_enough(tmp_path: Path) -> None:
+    """A lock that was made on Linux alone is found out: it has no hash of the wheel that a Mac takes."""
+    here, there = (
+        resolved(TOOLS, "3.12", platform)["ruff", _version("ruff")] for platform in (LINUX[0], MACOS[1])
+    )
+    lock = tmp_path / "linux.lock"
+    lock.write_text(
+        f"ruff=={_version('ruff')} \\\n    " + " \\\n    ".join(f"--hash={one}" for one in here) + "\n"
+    )
+    assert here.isdisjoint(there)
+    assert not missing(lock, "3.12", LINUX[0])
+    assert missing(lock, "3.12", MACOS[1]) == [f"ruff=={_version('ruff')}"]
+
+
+@pytest.mark.parametrize(
+    ("lock", "projects"), [(TOOLS, (".", "manual-app")), (SERVICE, ("manual-app",))], ids=["tools", "service"]
+)
+def test_the_lock_is_not_older_than_what_is_asked(lock: Path, projects: tuple[str, ...]) -> None:
+    """Whoever changes a dependency without `make lock` is told so, in seconds and offline."""
+    locked: dict[str, list[str]] = {}
+    for name, version in pinned(lock):
+        locked.setdefault(name, []).append(version)
+    for project in projects:
+        data = tomllib.loads((ROOT / project / "pyproject.toml").read_text("utf-8"))
+        groups = data["dependency-groups"].values() if lock == TOOLS else ()
+        for line in (*data["project"]["dependencies"], *(line for group in groups for line in group)):
+            asked = Requirement(line)
+            versions = locked.get(canonicalize_name(asked.name), [])
+            assert any(asked.specifier.contains(version) for version in versions), f"{line}: make lock"
+
+
+@pytest.mark.parametrize("lock", [TOOLS, SERVICE, GO], ids=lambda lock: lock.stem)
+def test_every_package_has_hashes_and_no_place(lock: Path) -> None:
+    """What is installed is what was pinned, from whichever index a machine is told to use: the lock names none."""
+    assert all(pinned(lock).values())
+    assert "://" not in lock.read_text("utf-8")
+    assert "index" not in {
+        line.strip().split()[0].strip("-") for line in lock.read_text("utf-8").splitlines()
+    }
+
+
+def test_one_version_of_what_both_use() -> None:
+    """The service is tested on a laptop with the packages that its image has."""
+    assert set(pinned(SERVICE)) <= set(pinned(TOOLS))
+
+
+def test_the_pythons_are_the_ones_that_are_promised() -> None:
+    """pyproject.toml and the Makefile take the Pythons that the lock is tried with, and no other."""
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    asked = Requirement(f"delivery {data['project']['requires-python']}").specifier
+    minors = [f"3.{minor}" for minor in range(8, 20)]
+    assert tuple(python for python in minors if asked.contains(f"{python}.1")) == PYTHONS
+    [first, last] = re.findall(r"\((3, \d+)\)", (ROOT / "Makefile").read_text("utf-8"))
+    after = int(last.split(", ")[1])
+    assert [f"3.{minor}" for minor in range(int(first.split(", ")[1]), after)] == list(PYTHONS)
+
+
+def _version(name: str) -> str:
+    [version] = [version for found, version in pinned(TOOLS) if found == name]
+    return version
