@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import signal
 import subprocess
@@ -309,6 +310,79 @@ def test_pod_security_check_works(helm: Helm) -> None:
     ]
     for key, value in broken:
         assert restricted(pod | {key: value}), key
+
+
+# An image whose first start makes a volume in two steps, as the public image of PostgreSQL does; while a file `stuck`
+# is beside its data, it does not come further than the first.
+FIRST_START = {
+    "docker-entrypoint.sh": """\
+        echo started >>"$VOLUME/starts"
+        mkdir "$PGDATA" && echo 15 >"$PGDATA/PG_VERSION"
+        while [ -e "$VOLUME/stuck" ]; do sleep 0.05; done
+        echo made >"$PGDATA/database"
+        while [ ! -e "$VOLUME/stop" ]; do sleep 0.05; done
+        """,
+    "pg_isready": '[ -e "$PGDATA/database" ]',
+    "pg_ctl": 'touch "$VOLUME/stop"',
+}
+
+
+@pytest.fixture
+def first_start(helm: Helm, tmp_path: Path) -> Callable[[], subprocess.Popen[str]]:
+    """Run what the database's pod runs before the database, on the folder `volume`."""
+    database = find(helm.environment("dev"), "StatefulSet/postgresql")
+    [container] = database["spec"]["template"]["spec"]["initContainers"]
+    volume, programs = tmp_path / "volume", tmp_path / "bin"
+    volume.mkdir()
+    programs.mkdir()
+    for name, script in FIRST_START.items():
+        (programs / name).write_text(f"#!/bin/sh\n{script}\n")
+        (programs / name).chmod(0o755)
+    names = {one["name"]: one.get("value", "") for one in container["env"]}
+    environment = names | {
+        "PATH": f"{programs}:/usr/bin:/bin",
+        "VOLUME": str(volume),
+        "PGDATA": str(volume / "pgdata"),
+    }
+
+    def run() -> subprocess.Popen[str]:
+        command = [*container["command"], *container["args"]]
+        return subprocess.Popen(command, env=environment, text=True, start_new_session=True)
+
+    return run
+
+
+def test_a_killed_first_start_of_the_database_begins_anew(
+    first_start: Callable[[], subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    """The public image takes a volume whose first start was killed for a whole one; here nothing is left of it."""
+    volume = tmp_path / "volume"
+    (volume / "stuck").touch()
+    killed = first_start()
+    while not (volume / "pgdata.new" / "PG_VERSION").exists():
+        assert killed.poll() is None
+        time.sleep(0.01)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert not (volume / "pgdata").exists()
+    (volume / "stuck").unlink()
+    assert first_start().wait(20) == 0
+    assert sorted(file.name for file in (volume / "pgdata").iterdir()) == ["PG_VERSION", "database"]
+    assert not (volume / "pgdata.new").exists()
+
+
+def test_a_database_that_is_there_is_left_alone(
+    first_start: Callable[[], subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    """A restart of the pod does not touch the data, and a folder with something else in it is nobody's to remove."""
+    data = tmp_path / "volume" / "pgdata"
+    data.mkdir()
+    (data / "something").write_text("else")
+    assert first_start().wait(20) != 0
+    (data / "PG_VERSION").write_text("15")
+    assert first_start().wait(20) == 0
+    assert sorted(file.name for file in data.iterdir()) == ["PG_VERSION", "something"]
+    assert not (tmp_path / "volume" / "starts").exists()
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
