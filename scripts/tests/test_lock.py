@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -38,13 +39,16 @@ def pinned(lock: Path) -> dict[tuple[str, str], set[str]]:
 
 def resolved(lock: Path, python: str, platform: str) -> dict[tuple[str, str], set[str]]:
     """What a resolver takes there of a lock and all that it needs: each package, with the wheels that fit."""
-    asked = (
-        *("uv", "pip", "compile", "--format", "pylock.toml", "--no-header", "--only-binary", ":all:"),
-        *("--python-version", python, "--python-platform", platform, str(lock)),
-    )
-    # uv reads no pip.conf: where pip is told another index, so is uv.
     answer = subprocess.run(
-        [Path(sys.executable).with_name(asked[0]), *asked[1:], *_index()], capture_output=True, text=True
+        [
+            *(Path(sys.executable).with_name("uv"), "pip", "compile", lock, "--format", "pylock.toml"),
+            # It need not look for the other Python: it knows what that one would take.
+            *("--python", sys.executable, "--python-version", python, "--python-platform", platform),
+            *("--only-binary", ":all:", "--no-header", *_index()),
+        ],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
     )
     assert answer.returncode == 0, answer.stderr
     return {
@@ -66,13 +70,15 @@ def missing(lock: Path, python: str, platform: str) -> list[str]:
     ]
 
 
-def _index() -> list[str]:
+@cache
+def _index() -> tuple[str, ...]:
+    """The index that pip is told to ask, if any: uv does not read pip.conf."""
     told = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
     ).stdout
-    urls = dict(re.findall(r"(?m)^[\w:]+\.((?:extra-)?index-url)='(.*)'$", told))
     options = {"index-url": "--default-index", "extra-index-url": "--index"}
-    return [word for name, url in urls.items() for word in (options[name], url)]
+    urls = re.findall(r"(?m)^[\w:]+\.((?:extra-)?index-url)='(.*)'$", told)
+    return tuple(word for name, url in dict(urls).items() for word in (options[name], url))
 
 
 @pytest.mark.slow

@@ -1,0 +1,91 @@
+"""The Makefile on machines that are not this one: another python3, a moved folder, a space in its name."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def make(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`make` in a folder, by the shell's own rules."""
+    return subprocess.run(
+        ["make", *arguments],
+        cwd=folder,
+        # Not the variables of the `make` that runs these tests.
+        env={k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))} | environment,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A folder with our Makefile and a virtual environment that is ready, under a home with a space."""
+    folder = tmp_path / "a home" / "manual-app"
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    (folder / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    (folder / ".venv" / "place").write_text(f"{folder.resolve()}\n")
+    (folder / "Makefile").write_bytes((ROOT / "Makefile").read_bytes())
+    for name in ("requirements.lock", "pyproject.toml", ".venv/ready"):
+        (folder / name).touch()
+    return folder
+
+
+def program(folder: Path, name: str, script: str) -> None:
+    """A program of that name, as an installer leaves it on PATH."""
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
+
+
+def test_help_names_every_verb() -> None:
+    """`make` alone lists all there is, verbs with a dash or a digit in their name too."""
+    listed = re.findall(r"^  make (\S+)  +\S", make(ROOT).stdout, re.M)
+    [declared] = re.findall(r"^\.PHONY: (.*)", (ROOT / "Makefile").read_text("utf-8"), re.M)
+    assert sorted(listed) == sorted(declared.split())
+
+
+def test_what_is_ready_stays(checkout: Path) -> None:
+    """A second `make` does not prepare the virtual environment again."""
+    assert make(checkout, "-q", ".venv/ready").returncode == 0
+
+
+def test_a_moved_folder(checkout: Path, tmp_path: Path) -> None:
+    """After `mv` or `cp -r`, the programs in .venv name the old folder: they are made anew."""
+    moved = checkout.rename(tmp_path / "elsewhere")
+    assert make(moved, "-q", ".venv/ready").returncode == 1
+
+
+def test_a_python_that_was_upgraded_away(checkout: Path) -> None:
+    """After `brew upgrade`, .venv leads to a python that is gone: it is made anew."""
+    python = checkout / ".venv" / "bin" / "python"
+    python.unlink()
+    python.symlink_to("/nowhere/python3.12")
+    assert make(checkout, "-q", ".venv/ready").returncode == 1
+
+
+def test_no_python_that_will_do(checkout: Path, tmp_path: Path) -> None:
+    """A Mac's own python3 is 3.9: one line says which ones will do, and nothing is made."""
+    (checkout / ".venv" / "ready").unlink()
+    (checkout / ".venv" / "place").unlink()
+    program(tmp_path, "old", "exit 1")
+    said = make(checkout, "doctor", f"PYTHON={tmp_path}/old")
+    assert said.returncode != 0
+    assert said.stderr.startswith("error: python3 of version 3.11, 3.12, 3.13 or 3.14 is needed\nhint: ")
+    assert not (checkout / ".venv" / "place").exists()
+
+
+def test_another_python_beside_an_old_one(checkout: Path, tmp_path: Path) -> None:
+    """Where python3 is too old or too new and python3.12 stands beside it, that one is taken."""
+    (checkout / ".venv" / "ready").unlink()
+    program(tmp_path, "python3", "exit 1")
+    program(tmp_path, "python3.14", "exit 127")
+    program(tmp_path, "python3.13", "exit 1")
+    program(tmp_path, "python3.12", f'exec "{sys.executable}" "$@"')
+    plan = make(checkout, "-n", ".venv/ready", PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert "python3.12 -m venv" in plan.stdout
