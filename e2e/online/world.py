@@ -124,10 +124,15 @@ def _certificates(folder: Path, hosts: list[str]) -> None:
     """An authority of the test, and a certificate for every name, good for two days."""
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
     names = ",".join(f"DNS:{host}" for host in hosts)
+    # Python 3.13 takes no authority that does not say what its key is for.
     authority = ("-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=e2e-online authority")
+    signs = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")
     leaf = ("-keyout", "world.key", "-out", "world.crt", "-subj", "/CN=e2e-online")
     by = ("-CA", "ca.crt", "-CAkey", "ca.key", "-addext", f"subjectAltName={names}")
-    for command in ((*key, *authority), (*key, *leaf, *by, "-addext", "basicConstraints=critical,CA:FALSE")):
+    for command in (
+        (*key, *authority, *signs),
+        (*key, *leaf, *by, "-addext", "basicConstraints=critical,CA:FALSE"),
+    ):
         subprocess.run(
             ["openssl", "req", "-x509", *command], cwd=folder, check=True, capture_output=True, timeout=60
         )
