@@ -190,11 +190,15 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 @pytest.fixture(scope="session")
 def program() -> Callable[[str], Path]:
-    """Where a program of the platform is: $NAME, PATH, or the cache of earlier builds. Skips when nowhere."""
+    """Where a program of the platform is: $NAME, else what a verb would take. Skips when nowhere.
+
+    A tool on PATH that is outside its range is none: the runner's own helm may be years old.
+    """
 
     def find(name: str) -> Path:
         cached = sorted(paths.cache("programs").glob(f"*/{name}"), key=lambda p: p.stat().st_mtime)
-        found = os.environ.get(name.upper()) or shutil.which(name) or (cached[-1] if cached else None)
+        taken = tools.look(name).path if name in tools.NAMES else shutil.which(name)
+        found = os.environ.get(name.upper()) or taken or (cached[-1] if cached else None)
         if found is None:
             pytest.skip(f"no {name}: neither ${name.upper()}, nor on PATH, nor built before")
         return Path(found)

@@ -342,12 +342,15 @@ def first_start(helm: Helm, tmp_path: Path) -> Callable[[], subprocess.Popen[str
     environment = names | {
         "PATH": f"{programs}:/usr/bin:/bin",
         "VOLUME": str(volume),
+        "NAMESPACE": "dev",
         "PGDATA": str(volume / "pgdata"),
     }
 
     def run() -> subprocess.Popen[str]:
         command = [*container["command"], *container["args"]]
-        return subprocess.Popen(command, env=environment, text=True, start_new_session=True)
+        return subprocess.Popen(
+            command, env=environment, text=True, start_new_session=True, stdout=subprocess.PIPE
+        )
 
     return run
 
@@ -363,10 +366,12 @@ def test_a_killed_first_start_of_the_database_begins_anew(
         assert killed.poll() is None
         time.sleep(0.01)
     os.killpg(killed.pid, signal.SIGKILL)
-    killed.wait()
+    killed.communicate()
     assert not (volume / "pgdata").exists()
     (volume / "stuck").unlink()
-    assert first_start().wait(20) == 0
+    ended = first_start()
+    ended.communicate(timeout=20)
+    assert ended.returncode == 0
     assert sorted(file.name for file in (volume / "pgdata").iterdir()) == ["PG_VERSION", "database"]
     assert not (volume / "pgdata.new").exists()
 
@@ -374,15 +379,52 @@ def test_a_killed_first_start_of_the_database_begins_anew(
 def test_a_database_that_is_there_is_left_alone(
     first_start: Callable[[], subprocess.Popen[str]], tmp_path: Path
 ) -> None:
-    """A restart of the pod does not touch the data, and a folder with something else in it is nobody's to remove."""
-    data = tmp_path / "volume" / "pgdata"
-    data.mkdir()
-    (data / "something").write_text("else")
-    assert first_start().wait(20) != 0
-    (data / "PG_VERSION").write_text("15")
-    assert first_start().wait(20) == 0
-    assert sorted(file.name for file in data.iterdir()) == ["PG_VERSION", "something"]
+    """A restart of the pod does not touch the data."""
+    fill(tmp_path / "volume" / "pgdata", databases=4)
+    ended = first_start()
+    assert (ended.communicate(timeout=20)[0], ended.returncode) == ("", 0)
     assert not (tmp_path / "volume" / "starts").exists()
+
+
+@pytest.mark.parametrize(
+    ("files", "databases", "says"),
+    [
+        (("PG_VERSION",), 0, "its first start was killed"),
+        (("PG_VERSION", "global/pg_control"), 3, "it has no database manual_app"),
+        (("something",), 0, "there is something else in it"),
+    ],
+)
+def test_a_half_made_database_is_recognised(
+    first_start: Callable[[], subprocess.Popen[str]],
+    tmp_path: Path,
+    files: tuple[str, ...],
+    databases: int,
+    says: str,
+) -> None:
+    """A volume that was left half made, whoever did it, is told as such with what mends it, and nothing is removed."""
+    data = tmp_path / "volume" / "pgdata"
+    fill(data, files, databases)
+    before = sorted(data.rglob("*"))
+    ended = first_start()
+    said, _ = ended.communicate(timeout=20)
+    assert ended.returncode == 1
+    assert (
+        f"the database volume is half made: {says}\nhint: begin anew, WITHOUT its data: kubectl -n dev"
+        in said
+    )
+    assert "pvc/data-postgresql-0 pod/postgresql-0" in said
+    assert sorted(data.rglob("*")) == before
+
+
+def fill(
+    data: Path, files: tuple[str, ...] = ("PG_VERSION", "global/pg_control"), databases: int = 0
+) -> None:
+    """PostgreSQL's files, as far as it matters, with this many databases."""
+    for name in files:
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        (data / name).write_text("15")
+    for number in range(databases):
+        (data / "base" / str(number + 1)).mkdir(parents=True)
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
@@ -451,7 +493,7 @@ def test_no_password_in_git(helm: Helm, environment: str) -> None:
     for pod in pod_specs(manifests).values():
         secrets |= {v["secret"]["secretName"] for v in pod.get("volumes", []) if "secret" in v}
         for entry in (e for c in containers(pod) for e in c.get("env", [])):
-            assert "valueFrom" not in entry
+            assert set(entry.get("valueFrom", {})) <= {"fieldRef"}  # the pod's own facts
             if re.search("PASSWORD|SECRET|TOKEN|KEY", entry["name"]):
                 assert entry["name"].endswith("_FILE")
                 assert entry["value"].startswith("/run/secrets/")

@@ -119,7 +119,7 @@ def _container(client: Any, cluster: Cluster, role: str, image: str, options: di
     name = f"{cluster.name}-{role}"
     try:
         found = client.containers.get(name)
-        if found.image.id == client.images.get(image).id:
+        if found.attrs["Image"] == client.images.get(image).id:  # by id alone: the old image may be gone
             return found
         found.remove(force=True)
     except NotFound:
