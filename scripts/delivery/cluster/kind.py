@@ -173,13 +173,9 @@ def _quiet_kind(cluster: Cluster) -> Path:
     log = shlex.quote(str(cluster.state / "kind.log"))
     script.write_text(
         "#!/bin/sh\n"
-<<<<<<< HEAD
-        "unset DOCKER_DEFAULT_PLATFORM\n"  # docker run would look for the node image of another machine
-=======
         # The node is for the daemon's own platform, and the daemon is Docker, whatever else is installed.
         "unset DOCKER_DEFAULT_PLATFORM\n"
         "export KIND_EXPERIMENTAL_PROVIDER=docker\n"
->>>>>>> host
         f"export KIND_EXPERIMENTAL_DOCKER_NETWORK={shlex.quote(cluster.name)}\n"
         f'case "$1" in create|delete) exec {program} "$@" >>{log} 2>&1 ;; esac\n'
         f'exec {program} "$@" 2>/dev/null\n'
