@@ -10,7 +10,7 @@ BIN := .venv/bin
 .PHONY: help demo up down test lint e2e e2e-online bench doctor report pin lock
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/ready ## from a bare machine to the same digest in dev, stage and prod, proven; leaves the cluster running
 	@$(BIN)/delivery demo

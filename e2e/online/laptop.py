@@ -3,14 +3,11 @@
 import json
 import shutil
 import subprocess
-import sys
-import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,7 @@ from delivery.cluster import host, paths, runc_bounded
 from delivery.cluster.progress import phase
 from delivery.cluster.recipes import Recipe, content_stamp, image_exists
 from delivery.cluster.shell import run
-from delivery.parts import docker
+from delivery.parts import docker, tar
 
 from e2e.online.world import NAME, World
 
@@ -83,13 +80,7 @@ class Laptop:
 
     def put(self, folder: str, files: dict[str, bytes]) -> None:
         """Put files there, as root."""
-        stream = BytesIO()
-        with tarfile.open(fileobj=stream, mode="w") as archive:
-            for name, content in files.items():
-                entry = tarfile.TarInfo(name)
-                entry.size, entry.mode = len(content), 0o644
-                archive.addfile(entry, BytesIO(content))
-        self._container.put_archive(folder, stream.getvalue())
+        self._container.put_archive(folder, tar.pack(files))
 
     @property
     def used(self) -> int:
@@ -207,7 +198,3 @@ def _mount(image: Path, at: Path) -> None:
 def _unmount(at: Path) -> None:
     if at.is_mount():
         run(["umount", "--lazy", at], hint="umount it by hand")
-
-
-if sys.platform != "linux":
-    raise SystemExit("make e2e-online runs on Linux, as root")

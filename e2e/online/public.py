@@ -1,11 +1,11 @@
 """The public images that a laptop pulls, made on the closed network after their contracts (images/README.md)."""
 
+import gzip
 import hashlib
 import os
 import subprocess
-import tarfile
 from collections.abc import Mapping
-from io import BytesIO, StringIO
+from io import StringIO
 from pathlib import Path
 
 from delivery.cluster import images, paths, pins, platforms, released
@@ -14,6 +14,7 @@ from delivery.cluster.closed import Closed
 from delivery.cluster.preload import Node
 from delivery.cluster.progress import phase
 from delivery.cluster.recipes import Files, Recipe, content_stamp
+from delivery.parts import tar
 from ruamel.yaml import YAML
 
 HERE = Path(__file__).resolve().parent
@@ -65,7 +66,7 @@ class Public:
         for tool in released.tools(self._catalog).values():
             content = (self._programs / tool.name).read_bytes()
             if member := tool.at(tool.member, here):
-                content = _archive(member, content)
+                content = gzip.compress(tar.pack({member: content}, 0o755), compresslevel=1, mtime=0)
             found[tool.at(tool.url, here).removeprefix("https://")] = content
         return found
 
@@ -124,15 +125,6 @@ class Public:
         node = Node(base.tag, {}, stamp="public")
         node.make({name: recipe.tag for name, recipe in self._closed.control_plane().items()})
         return node.name
-
-
-def _archive(member: str, content: bytes) -> bytes:
-    stream = BytesIO()
-    with tarfile.open(fileobj=stream, mode="w:gz", compresslevel=1) as archive:
-        entry = tarfile.TarInfo(member)
-        entry.size, entry.mode = len(content), 0o755
-        archive.addfile(entry, BytesIO(content))
-    return stream.getvalue()
 
 
 def _containerd(go: Path) -> Path:

@@ -4,16 +4,14 @@ Everything is in containers and on networks of the test; the one port on this ma
 """
 
 import subprocess
-import tarfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from delivery import wait
 from delivery.cluster.progress import phase
-from delivery.parts import docker
+from delivery.parts import docker, tar
 
 from e2e.online.index import Store
 
@@ -44,7 +42,8 @@ def world(folder: Path, registry_image: str, web_image: str, names: Mapping[str,
         )
         network.disconnect(store)
         network.connect(store, aliases=["store"])
-        _put(store, {"etc/distribution/config.yml": (HERE / "images" / "registry.yml").read_bytes()})
+        config = {"etc/distribution/config.yml": (HERE / "images" / "registry.yml").read_bytes()}
+        store.put_archive("/", tar.pack(config))
         store.start()
         web = client.containers.create(
             web_image,
@@ -53,7 +52,8 @@ def world(folder: Path, registry_image: str, web_image: str, names: Mapping[str,
             network=NAME,
         )
         files = {f"etc/world/{name}": (folder / name).read_bytes() for name in ("world.crt", "world.key")}
-        _put(web, {**files, "etc/world/nginx.conf": (HERE / "world.nginx.conf").read_bytes()})
+        files["etc/world/nginx.conf"] = (HERE / "world.nginx.conf").read_bytes()
+        web.put_archive("/", tar.pack(files))
         web.start()
         yield World(client, web, hosts, folder / "ca.crt")
     finally:
@@ -91,7 +91,8 @@ class World:
 
     def offer(self, files: Mapping[str, bytes]) -> None:
         """Put downloads there, as HOST/PATH -> content."""
-        _put(self._web, {f"srv/downloads/{name}": content for name, content in files.items()})
+        placed = {f"srv/downloads/{name}": content for name, content in files.items()}
+        self._web.put_archive("/", tar.pack(placed))
 
     def log(self) -> str:
         """What was asked of it."""
@@ -124,20 +125,15 @@ def _certificates(folder: Path, hosts: list[str]) -> None:
     """An authority of the test, and a certificate for every name, good for two days."""
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
     names = ",".join(f"DNS:{host}" for host in hosts)
+    # Python 3.13 takes no authority that does not say what its key is for.
     authority = ("-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=e2e-online authority")
+    signs = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")
     leaf = ("-keyout", "world.key", "-out", "world.crt", "-subj", "/CN=e2e-online")
     by = ("-CA", "ca.crt", "-CAkey", "ca.key", "-addext", f"subjectAltName={names}")
-    for command in ((*key, *authority), (*key, *leaf, *by, "-addext", "basicConstraints=critical,CA:FALSE")):
+    for command in (
+        (*key, *authority, *signs),
+        (*key, *leaf, *by, "-addext", "basicConstraints=critical,CA:FALSE"),
+    ):
         subprocess.run(
             ["openssl", "req", "-x509", *command], cwd=folder, check=True, capture_output=True, timeout=60
         )
-
-
-def _put(container: Any, files: Mapping[str, bytes]) -> None:
-    stream = BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as archive:
-        for name, content in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(content), 0o644
-            archive.addfile(entry, BytesIO(content))
-    container.put_archive("/", stream.getvalue())

@@ -1,10 +1,8 @@
 """What CI asks of a commit, answered without a cluster: compile, build, run, ask over HTTP, render."""
 
-import io
 import secrets
 import subprocess
 import sys
-import tarfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +13,7 @@ import httpx
 from delivery.cluster.images import platform_images, python_images
 from delivery.cluster.progress import phase
 from delivery.errors import BadInput, PlatformError
-from delivery.parts import docker, git, helm
+from delivery.parts import docker, git, helm, tar
 from delivery.parts.daemon import failing
 from delivery.pipeline import Pipeline
 from delivery.wait import Failed, Pending, Reached, until
@@ -143,7 +141,7 @@ class _Stack:
         )
         script = self._pipeline.root / self._pipeline.chart.path / "charts/rates/files/rates.py"
         files = {"password": secrets.token_urlsafe(24).encode(), "rates.py": script.read_bytes()}
-        database.put_archive("/ci", _tar(files))
+        database.put_archive("/ci", tar.pack(files, 0o444))
         rates = self._create("rates", images["python"], ["python3", "-B", "-u", "/ci/rates.py"], user=_APP)
         database.start()
         rates.start()
@@ -213,16 +211,6 @@ def _beside(pipeline: Pipeline) -> Iterator[_Stack]:
     finally:
         stack.remove()
         client.close()
-
-
-def _tar(files: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name, content in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(content), 0o444
-            archive.addfile(entry, io.BytesIO(content))
-    return buffer.getvalue()
 
 
 def _last(container: Any) -> str:

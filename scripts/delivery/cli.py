@@ -103,14 +103,12 @@ def build(
     format: AsFormat = Format.text,
 ) -> None:
     """Build and push the image of the newest commit that changed the app, once."""
-    from dataclasses import asdict
-
     from delivery import image, report
 
     pipeline = _pipeline()
     built = image.build(pipeline, pipeline.cluster(), number)
     if format is Format.json:
-        report.write_json({"schema": "delivery/build/v1", **asdict(built)})
+        report.write_json(report.built_document(built))
         return
     said = "built" if built.new else "was built before"
     print(f"build {built.build} of commit {built.revision[:12]} {said}")

@@ -138,7 +138,7 @@ def rolled_out(
         if failed := argocd.failure(application, enough) or hopeless(stuck):
             return failed
         operation = application.message if application.operation not in ("", "Succeeded") else ""
-        said = [f"{one.where}: {one.reason}" for one in stuck]
+        said = [": ".join(filter(None, [one.where, one.reason, one.last])) for one in stuck]
         return Pending("; ".join(filter(None, [state.seen, *said, operation and f"Argo CD: {operation}"])))
 
     until(
@@ -157,6 +157,7 @@ class Waiting:
     where: str
     reason: str
     message: str
+    last: str = ""  # what it said itself when it ended before, where its termination message has that
 
 
 # What no waiting mends, whatever the node says besides.
@@ -178,15 +179,23 @@ def waiting(items: Iterable[Mapping[str, Any]]) -> list[Waiting]:
                 reason = str(state.get("reason") or "")
                 if reason and reason not in _USUAL:
                     where = f"pod {pod['metadata']['name']}, container {one['name']}"
-                    found.append(Waiting(where, reason, " ".join(str(state.get("message") or "").split())))
+                    ended = (one.get("lastState") or {}).get("terminated") or {}
+                    message, last = (" ".join(str(by.get("message") or "").split()) for by in (state, ended))
+                    found.append(Waiting(where, reason, message, last[-300:]))
     return found
 
 
 def hopeless(stuck: Iterable[Waiting]) -> Failed | None:
-    """The first container that cannot start by waiting: its image is not there, or is no image's name."""
+    """The first container that cannot start by waiting: its image is not there, or is no image's name.
+
+    So is one that says itself, after `hint: `, what somebody has to do.
+    """
     for one in stuck:
         if one.reason in _NEVER or (one.reason in _PULLS and "not found" in one.message):
             return Failed(f"{one.where}: {one.reason}: {one.message[:300]}")
+        said, mends, hint = one.last.partition("hint: ")
+        if mends:
+            return Failed(f"{one.where}: {said.strip()}", hint)
     return None
 
 

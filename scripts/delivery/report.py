@@ -14,6 +14,7 @@ from rich.text import Text
 from delivery import gate
 from delivery.change import Entry
 from delivery.entry import Next, Tests
+from delivery.image import Built
 from delivery.pipeline import Cluster
 from delivery.promotion import Preview
 from delivery.proof import Answer, Desired, Image, Pod, Proof, Unknown, Verdict
@@ -79,6 +80,12 @@ def one_digest(proofs: Iterable[Proof]) -> str | None:
     digests = {one.facts.desired.digest for one in proofs if isinstance(one.facts.desired, Desired)}
     same = len(proofs) > 1 and len(digests) == 1 and worst(proofs) is Verdict.PROVEN
     return digests.pop() if same else None
+
+
+def built_document(built: Built) -> dict[str, Any]:
+    """The image of a commit: schema delivery/build/v1."""
+    facts = {name: getattr(built, name) for name in ("digest", "build", "version", "revision", "new")}
+    return {"schema": "delivery/build/v1", **facts}
 
 
 def tested_document(tested: Tested) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import signal
 import subprocess
@@ -79,6 +80,11 @@ class Helm:
         with pytest.raises(pyhelm3.Error) as refused:
             self.render("dev", values)
         return refused.value.stderr.decode()
+
+
+def names(refusal: str, path: str) -> bool:
+    """Whether a refusal says which value is wrong, in the words of Helm 4 and 3.19, or of 3.18's first releases."""
+    return f"/{path.replace('.', '/')}" in refusal or f"- {path}" in refusal
 
 
 @pytest.fixture(scope="session")
@@ -171,7 +177,7 @@ def test_fresh_checkout_deploys_nothing(helm: Helm, environment: str) -> None:
     values = load(CHART / f"values-{environment}.yaml")
     if values["image"]["digest"] != "set-by-promotion":
         pytest.skip("not a fresh checkout: a digest is written")
-    assert "/image/digest" in helm.refusal(values)
+    assert names(helm.refusal(values), "image.digest")
 
 
 @pytest.mark.parametrize(
@@ -201,7 +207,7 @@ def test_platform_images_too(helm: Helm, part: str, digest: str) -> None:
     """The database and the stand-in are pinned by digest as well."""
     values = helm.values("dev")
     values[part]["image"]["digest"] = digest
-    assert "/image/digest" in helm.refusal(values)
+    assert names(helm.refusal(values), "image.digest")
 
 
 @pytest.mark.parametrize(
@@ -231,7 +237,8 @@ def test_unknown_keys(helm: Helm, path: str) -> None:
     for parent in parents:
         at = at.setdefault(parent, {})
     at[key] = "x"
-    assert f"'{key}'" in helm.refusal(values)
+    refusal = helm.refusal(values)
+    assert f"'{key}'" in refusal or f"property {key} " in refusal
 
 
 @pytest.mark.parametrize(
@@ -248,7 +255,7 @@ def test_unknown_keys(helm: Helm, path: str) -> None:
 )
 def test_wrong_values(helm: Helm, key: str, value: Any) -> None:
     """A value that cannot work is refused when rendering, not found out in the cluster."""
-    assert f"/{key}" in helm.refusal(helm.values("dev") | {key: value})
+    assert names(helm.refusal(helm.values("dev") | {key: value}), key)
 
 
 def restricted(pod: Manifest) -> list[str]:
@@ -303,6 +310,121 @@ def test_pod_security_check_works(helm: Helm) -> None:
     ]
     for key, value in broken:
         assert restricted(pod | {key: value}), key
+
+
+# An image whose first start makes a volume in two steps, as the public image of PostgreSQL does; while a file `stuck`
+# is beside its data, it does not come further than the first.
+FIRST_START = {
+    "docker-entrypoint.sh": """\
+        echo started >>"$VOLUME/starts"
+        mkdir "$PGDATA" && echo 15 >"$PGDATA/PG_VERSION"
+        while [ -e "$VOLUME/stuck" ]; do sleep 0.05; done
+        echo made >"$PGDATA/database"
+        while [ ! -e "$VOLUME/stop" ]; do sleep 0.05; done
+        """,
+    "pg_isready": '[ -e "$PGDATA/database" ]',
+    "pg_ctl": 'touch "$VOLUME/stop"',
+}
+
+
+@pytest.fixture
+def first_start(helm: Helm, tmp_path: Path) -> Callable[[], subprocess.Popen[str]]:
+    """Run what the database's pod runs before the database, on the folder `volume`."""
+    database = find(helm.environment("dev"), "StatefulSet/postgresql")
+    [container] = database["spec"]["template"]["spec"]["initContainers"]
+    volume, programs = tmp_path / "volume", tmp_path / "bin"
+    volume.mkdir()
+    programs.mkdir()
+    for name, script in FIRST_START.items():
+        (programs / name).write_text(f"#!/bin/sh\n{script}\n")
+        (programs / name).chmod(0o755)
+    names = {one["name"]: one.get("value", "") for one in container["env"]}
+    environment = names | {
+        "PATH": f"{programs}:/usr/bin:/bin",
+        "VOLUME": str(volume),
+        "NAMESPACE": "dev",
+        "PGDATA": str(volume / "pgdata"),
+    }
+
+    def run() -> subprocess.Popen[str]:
+        command = [*container["command"], *container["args"]]
+        return subprocess.Popen(
+            command, env=environment, text=True, start_new_session=True, stdout=subprocess.PIPE
+        )
+
+    return run
+
+
+def test_a_killed_first_start_of_the_database_begins_anew(
+    first_start: Callable[[], subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    """The public image takes a volume whose first start was killed for a whole one; here nothing is left of it."""
+    volume = tmp_path / "volume"
+    (volume / "stuck").touch()
+    killed = first_start()
+    while not (volume / "pgdata.new" / "PG_VERSION").exists():
+        assert killed.poll() is None
+        time.sleep(0.01)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    assert not (volume / "pgdata").exists()
+    (volume / "stuck").unlink()
+    ended = first_start()
+    ended.communicate(timeout=20)
+    assert ended.returncode == 0
+    assert sorted(file.name for file in (volume / "pgdata").iterdir()) == ["PG_VERSION", "database"]
+    assert not (volume / "pgdata.new").exists()
+
+
+def test_a_database_that_is_there_is_left_alone(
+    first_start: Callable[[], subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    """A restart of the pod does not touch the data."""
+    fill(tmp_path / "volume" / "pgdata", databases=4)
+    ended = first_start()
+    assert (ended.communicate(timeout=20)[0], ended.returncode) == ("", 0)
+    assert not (tmp_path / "volume" / "starts").exists()
+
+
+@pytest.mark.parametrize(
+    ("files", "databases", "says"),
+    [
+        (("PG_VERSION",), 0, "its first start was killed"),
+        (("PG_VERSION", "global/pg_control"), 3, "it has no database manual_app"),
+        (("something",), 0, "there is something else in it"),
+    ],
+)
+def test_a_half_made_database_is_recognised(
+    first_start: Callable[[], subprocess.Popen[str]],
+    tmp_path: Path,
+    files: tuple[str, ...],
+    databases: int,
+    says: str,
+) -> None:
+    """A volume that was left half made, whoever did it, is told as such with what mends it, and nothing is removed."""
+    data = tmp_path / "volume" / "pgdata"
+    fill(data, files, databases)
+    before = sorted(data.rglob("*"))
+    ended = first_start()
+    said, _ = ended.communicate(timeout=20)
+    assert ended.returncode == 1
+    assert (
+        f"the database volume is half made: {says}\nhint: begin anew, WITHOUT its data: kubectl -n dev"
+        in said
+    )
+    assert "pvc/data-postgresql-0 pod/postgresql-0" in said
+    assert sorted(data.rglob("*")) == before
+
+
+def fill(
+    data: Path, files: tuple[str, ...] = ("PG_VERSION", "global/pg_control"), databases: int = 0
+) -> None:
+    """PostgreSQL's files, as far as it matters, with this many databases."""
+    for name in files:
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        (data / name).write_text("15")
+    for number in range(databases):
+        (data / "base" / str(number + 1)).mkdir(parents=True)
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
@@ -371,7 +493,7 @@ def test_no_password_in_git(helm: Helm, environment: str) -> None:
     for pod in pod_specs(manifests).values():
         secrets |= {v["secret"]["secretName"] for v in pod.get("volumes", []) if "secret" in v}
         for entry in (e for c in containers(pod) for e in c.get("env", [])):
-            assert "valueFrom" not in entry
+            assert set(entry.get("valueFrom", {})) <= {"fieldRef"}  # the pod's own facts
             if re.search("PASSWORD|SECRET|TOKEN|KEY", entry["name"]):
                 assert entry["name"].endswith("_FILE")
                 assert entry["value"].startswith("/run/secrets/")

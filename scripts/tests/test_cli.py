@@ -141,6 +141,25 @@ def test_verify_as_json(
     assert all(one["unknowns"] for one in document["environments"])
 
 
+def test_build_as_json(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """CI reads the digest out of it: the same five facts, whatever else is known of the image."""
+    built = image.Built(
+        "sha256:" + "a" * 64,
+        "15",
+        "1.0.0",
+        "c" * 40,
+        platforms=frozenset({"linux/amd64"}),
+        children=frozenset(),
+    )
+    monkeypatch.setattr(image, "build", lambda *arguments: built)
+    assert run(monkeypatch, "build", "--format", "json") == 0
+    document = json.loads(capsys.readouterr().out)
+    facts = {"digest": built.digest, "build": "15", "version": "1.0.0", "revision": "c" * 40, "new": False}
+    assert document == {"schema": "delivery/build/v1", **facts}
+
+
 def test_nobody_is_asked_about_an_unknown_environment(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A typing error does not reach the cluster."""
     monkeypatch.setattr(live, "observe", lambda *arguments: pytest.fail("the cluster was asked"))

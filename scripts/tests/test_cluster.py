@@ -17,6 +17,11 @@ from delivery.cluster.catalog import ArgocdImages, Catalog
 from delivery.cluster.closed import default_storage
 from delivery.errors import NotReached
 from delivery.lock import alone
+from delivery.parts import docker
+
+from scripts.tests.daemon import Daemon, daemon
+
+__all__ = ["daemon"]  # a fixture
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -168,6 +173,38 @@ def test_a_home_with_a_space_takes_a_cluster(tmp_path: Path, monkeypatch: pytest
         said = f"{cluster.name}: {' '.join(arguments)}\n"
         log = cluster.state / "kind.log"
         assert (done.stdout or log.read_text()) == said
+
+
+def test_kind_makes_a_node_of_docker_for_its_own_platform(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DOCKER_DEFAULT_PLATFORM, as many have it on a Mac, and an installed podman do not lead kind astray."""
+    program = tmp_path / "kind"
+    program.write_text('#!/bin/sh\necho "${DOCKER_DEFAULT_PLATFORM-unset} $KIND_EXPERIMENTAL_PROVIDER"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("DELIVERY_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("DOCKER_DEFAULT_PLATFORM", "linux/amd64")
+    monkeypatch.setenv("KIND_EXPERIMENTAL_PROVIDER", "podman")
+    monkeypatch.setattr(tools, "path", lambda name: program)
+    cluster = pipelines.load(ROOT).clusters[0]
+    cluster.state.mkdir(parents=True)
+    done = subprocess.run([kinds._quiet_kind(cluster), "get"], capture_output=True, text=True, check=True)
+    assert done.stdout == "unset docker\n"
+
+
+def test_a_service_is_made_anew_when_its_image_is_gone(daemon: Daemon) -> None:
+    """A registry whose old image somebody removed is replaced, not in its own way."""
+    daemon.has("registry:3")
+    daemon.answers["/containers/manual-app-registry/json"] = (200, {"Id": "old", "Image": "sha256:gone"})
+    daemon.answers["/containers/old"] = (204, {})
+    daemon.answers["/containers/create"] = (201, {"Id": "new"})
+    daemon.answers["/containers/new/json"] = (200, {"Id": "new"})
+    client = docker.client()
+    try:
+        made = services._container(client, pipelines.load(ROOT).clusters[0], "registry", "registry:3", {})
+    finally:
+        client.close()
+    assert made.id == "new"
 
 
 def test_the_node_is_named_by_what_is_preloaded() -> None:

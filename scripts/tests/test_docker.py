@@ -1,7 +1,7 @@
 """Docker at the edges: the digest of a push, errors inside streams, why no daemon answers, and both builders.
 
-The daemon is played over HTTP; what it says was recorded from Docker 20.10 (classic store), 26.1 (containerd's
-store) and Docker's own sources, and BuildKit's logs from buildx 0.13 and 0.30.
+The daemon is played over HTTP. What it says was met on Docker 20.10 (classic store) and 26.1 (containerd's store), or
+written after Docker's own sources and issues; BuildKit's logs are those of buildx 0.13, and the form of a newer one.
 """
 
 from __future__ import annotations
@@ -258,6 +258,13 @@ SAID: list[tuple[str, str, type[DeliveryError], str, str]] = [
         pulling.PullFailed,
         "has no python",
         "name",
+    ),
+    (
+        PINNED,
+        f"failed to unpack image on snapshotter overlayfs: unexpected media type application/json for {TWO}: not found",
+        pulling.PullFailed,
+        "cannot pull python.*unexpected media type",
+        "run it again",
     ),
     (
         PINNED,

@@ -188,6 +188,18 @@ def test_containers_that_do_not_start(pod: dict[str, object], seen: list[str], d
     assert failed is None or failed.reason.startswith("pod manual-app-migrate-x, container migrate: ")
 
 
+def test_a_half_made_database_ends_the_wait() -> None:
+    """A database pod that says itself what mends its volume is not waited for: its words are the error and the hint."""
+    state = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s restarting"}}
+    said = "the database volume is half made: it has no database x\nhint: begin anew: kubectl delete pvc/y\n"
+    status = {"name": "first-start", "state": state, "lastState": {"terminated": {"message": said}}}
+    pod = {"metadata": {"name": "postgresql-0"}, "status": {"initContainerStatuses": [status]}}
+    failed = live.hopeless(live.waiting([pod]))
+    where = "pod postgresql-0, container first-start"
+    half = "the database volume is half made: it has no database x"
+    assert failed == Failed(f"{where}: {half}", "begin anew: kubectl delete pvc/y")
+
+
 def test_errors_of_an_application() -> None:
     """What keeps Argo CD from comparing is kept, warnings are not."""
     conditions = [

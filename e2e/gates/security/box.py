@@ -4,14 +4,12 @@ It runs as root and has the network of a docker build, with the host's proxy. It
 killed run left behind is removed by the next one for the same environment.
 """
 
-import io
-import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from delivery.errors import DeliveryError
-from delivery.parts import credentials, direct, docker
+from delivery.parts import credentials, direct, docker, tar
 from docker.errors import DockerException, ImageNotFound
 from requests.exceptions import RequestException
 
@@ -64,7 +62,7 @@ def _run(
         network_mode="bridge",
     )
     try:
-        container.put_archive("/", _tar(files))
+        container.put_archive("/", tar.pack(files))
         container.start()
         code = _wait(container, seconds)
         output, errors = (
@@ -100,16 +98,6 @@ def _wait(container: Any, seconds: float) -> int:
         if container.status == "running":
             unknown(f"what was asked of a container of the image took more than {seconds:.0f} s")
         raise
-
-
-def _tar(files: Mapping[str, bytes]) -> bytes:
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as archive:
-        for name, data in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(data), 0o644
-            archive.addfile(entry, io.BytesIO(data))
-    return stream.getvalue()
 
 
 def _line(text: object) -> str:

@@ -2,6 +2,7 @@ ARG BASE
 FROM ${BASE}
 RUN groupadd -r -g 999 postgres && useradd -r -g postgres -u 999 -d /var/lib/postgresql -s /bin/bash postgres \
  && apt-install postgresql-15 gosu libnss-wrapper && rm -rf /var/lib/postgresql/15 /etc/postgresql/15 \
+ && sed -i "s/^#listen_addresses = .localhost./listen_addresses = '*'/" /usr/share/postgresql/15/postgresql.conf.sample \
  && mkdir -p /docker-entrypoint-initdb.d /var/lib/postgresql/data /var/run/postgresql \
  && chown -R postgres:postgres /var/lib/postgresql /var/run/postgresql && chmod 1777 /var/lib/postgresql/data \
  && chmod 3777 /var/run/postgresql && rm /usr/local/bin/apt-install

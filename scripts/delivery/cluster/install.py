@@ -1,11 +1,9 @@
 """What a new cluster needs before Git can ask it for anything: namespaces, passwords, Argo CD, Applications."""
 
-import io
 import json
 import secrets
 import shutil
 import subprocess
-import tarfile
 import tempfile
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from delivery.cluster import kind as kinds
 from delivery.cluster.catalog import Catalog
 from delivery.cluster.shell import last_line
 from delivery.errors import PlatformError
-from delivery.parts import docker
+from delivery.parts import docker, tar
 from delivery.pipeline import Cluster, Pipeline
 
 ARGOCD = "argocd"
@@ -25,17 +23,12 @@ _FIELD_MANAGER = "--field-manager=delivery"
 
 def trust_registry(cluster: Cluster) -> None:
     """Tell the node's containerd that registry.local speaks plain HTTP."""
-    hosts = b'[host."http://registry.local:5000"]\n'
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as archive:
-        entry = tarfile.TarInfo("registry.local:5000/hosts.toml")
-        entry.size, entry.mode = len(hosts), 0o644
-        archive.addfile(entry, io.BytesIO(hosts))
+    hosts = {"registry.local:5000/hosts.toml": b'[host."http://registry.local:5000"]\n'}
     client = docker.client()
     try:
         node = client.containers.get(kinds.node_name(cluster))
         node.exec_run(["mkdir", "-p", "/etc/containerd/certs.d"])
-        node.put_archive("/etc/containerd/certs.d", stream.getvalue())
+        node.put_archive("/etc/containerd/certs.d", tar.pack(hosts))
     finally:
         client.close()
 

@@ -95,7 +95,7 @@ def digests(cluster: Cluster, node: Node) -> dict[str, str]:
     client = docker.client()
     try:
         found = client.containers.list(all=True, filters={"name": f"^/{node_name(cluster)}$"})
-        image = found[0].image.id if found else node.name
+        image = found[0].attrs["Image"] if found else node.name
     finally:
         client.close()
     return preload.digests(image)
@@ -173,6 +173,9 @@ def _quiet_kind(cluster: Cluster) -> Path:
     log = shlex.quote(str(cluster.state / "kind.log"))
     script.write_text(
         "#!/bin/sh\n"
+        # The node is for the daemon's own platform, and the daemon is Docker, whatever else is installed.
+        "unset DOCKER_DEFAULT_PLATFORM\n"
+        "export KIND_EXPERIMENTAL_PROVIDER=docker\n"
         f"export KIND_EXPERIMENTAL_DOCKER_NETWORK={shlex.quote(cluster.name)}\n"
         f'case "$1" in create|delete) exec {program} "$@" >>{log} 2>&1 ;; esac\n'
         f'exec {program} "$@" 2>/dev/null\n'

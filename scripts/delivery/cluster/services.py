@@ -6,10 +6,8 @@ with the password made at `up`. The registry itself is on a network of its own, 
 
 import base64
 import hashlib
-import io
 import secrets
 import socket
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from docker.errors import APIError, NotFound
 
 from delivery import wait
 from delivery.errors import PlatformError
-from delivery.parts import credentials, docker
+from delivery.parts import credentials, docker, tar
 from delivery.parts.credentials import Login
 from delivery.pipeline import Cluster
 
@@ -50,9 +48,8 @@ def start(cluster: Cluster, registry_image: str, gateway_image: str, folder: Pat
             "volumes": {f"{cluster.name}-registry": {"bind": "/var/lib/registry", "mode": "rw"}},
         })  # fmt: skip
         _connect(client, registry, _backend(cluster), ["registry"])
-        _put(
-            registry, "/", {"etc/distribution/config.yml": (folder / "registry" / "config.yml").read_bytes()}
-        )
+        config = {"etc/distribution/config.yml": (folder / "registry" / "config.yml").read_bytes()}
+        registry.put_archive("/", tar.pack(config))
         gateway = _container(client, cluster, "gateway", gateway_image, {
             "network": cluster.name,
             "ports": {"5001/tcp": ("127.0.0.1", cluster.registry), "3000/tcp": ("127.0.0.1", cluster.git)},
@@ -61,7 +58,8 @@ def start(cluster: Cluster, registry_image: str, gateway_image: str, folder: Pat
         _connect(client, gateway, cluster.name, ["registry.local", "registry.localhost", "git.local"])
         _connect(client, gateway, _backend(cluster), [])
         passwords = {"registry": login.registry, "git": login.git}
-        _put(gateway, "/etc/nginx", {f"{name}.htpasswd": _htpasswd(user) for name, user in passwords.items()})
+        files = {f"{name}.htpasswd": _htpasswd(user) for name, user in passwords.items()}
+        gateway.put_archive("/etc/nginx", tar.pack(files, 0o640, _WWW_DATA))
         for container in (registry, gateway):
             container.start()
     except APIError as error:
@@ -119,7 +117,7 @@ def _container(client: Any, cluster: Cluster, role: str, image: str, options: di
     name = f"{cluster.name}-{role}"
     try:
         found = client.containers.get(name)
-        if found.image.id == client.images.get(image).id:
+        if found.attrs["Image"] == client.images.get(image).id:  # by id alone: the old image may be gone
             return found
         found.remove(force=True)
     except NotFound:
@@ -139,16 +137,6 @@ def _connect(client: Any, container: Any, network: str, aliases: list[str]) -> N
     if joined is not None:
         target.disconnect(container, force=True)
     target.connect(container, aliases=aliases)
-
-
-def _put(container: Any, folder: str, files: dict[str, bytes]) -> None:
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as archive:
-        for name, data in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size, entry.mode, entry.gid = len(data), 0o640, _WWW_DATA
-            archive.addfile(entry, io.BytesIO(data))
-    container.put_archive(folder, stream.getvalue())
 
 
 def _htpasswd(login: Login) -> bytes:

@@ -144,14 +144,20 @@ def logins(error: BaseException) -> LoginsUnreadable | None:
     )
 
 
+def words(error: Any) -> str:
+    """Docker's own words, all of them."""
+    return str(getattr(error, "explanation", None) or error)
+
+
 def short(error: Any) -> str:
     """Docker's reason, in one line."""
-    return one_line(getattr(error, "explanation", None) or str(error))
+    return one_line(words(error))
 
 
 def one_line(text: str) -> str:
-    """A text as one line that a terminal can show."""
-    return " ".join(str(text).split())[:300]
+    """A text as one line that a terminal can show; of a long one both ends, for the cause comes last."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= 300 else f"{line[:120]} … {line[-177:]}"
 
 
 def _unreachable(where: Endpoint, error: Exception, seconds: int) -> PlatformError:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from delivery.errors import PlatformError
-from delivery.parts.daemon import FAILURES, client, logins, one_line, short
+from delivery.parts.daemon import FAILURES, client, logins, one_line, words
 from delivery.parts.heard import heard
 
 # A daemon says something every second while bytes come; this long without a word is a connection that hangs.
@@ -56,7 +56,7 @@ def pull(name: str, log: Callable[[str], None] = lambda line: None, platform: st
         if platform is None:
             _fits(daemon, name)
     except FAILURES as error:
-        raise logins(error) or failure(name, short(error)) from None
+        raise logins(error) or failure(name, words(error)) from None
     except TimeoutError as error:
         raise failure(name, f"timeout: {error}") from None
     finally:
@@ -65,8 +65,7 @@ def pull(name: str, log: Callable[[str], None] = lambda line: None, platform: st
 
 def failure(name: str, said: str) -> PullFailed:
     """What Docker says about a pull, told apart. The order counts: a missing platform is `not found` as well."""
-    said = one_line(said)
-    text = said.lower()
+    text, said = said.lower(), one_line(said)
     host = registry(name)
     if re.search(r"no match(ing manifest)? for (platform|\w+/\w+)|not match the specified platform", text):
         return WrongPlatform(
@@ -84,7 +83,8 @@ def failure(name: str, said: str) -> PullFailed:
         return PullFailed(
             f"{host} does not let us pull {name}: {said}", f"log in, if it is private: docker login {host}"
         )
-    if re.search(r"manifest unknown|not found|name unknown|\b404\b", text):
+    asked = (name[name.index("@") :] if "@" in name else name.rpartition("/")[2]).lower()
+    if re.search(rf"manifest unknown|name unknown|\b404\b|{re.escape(asked)}(: | )not found", text):
         if "@sha256:" in name:
             return PinGone(f"the pinned {name} is not in {host} any more", "pin what is there now: make pin")
         return PullFailed(f"{host} has no {name}: {said}", "is the name right? see cluster/versions.yaml")
