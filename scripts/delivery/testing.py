@@ -233,7 +233,8 @@ def _pytest(pipeline: Pipeline, cluster: Cluster, environment: Environment, path
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    with suppress(ProcessLookupError):
+    # macOS says "not permitted" of a group whose last processes have ended and wait to be buried.
+    with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
