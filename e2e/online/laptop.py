@@ -82,6 +82,13 @@ class Laptop:
         """Put files there, as root."""
         self._container.put_archive(folder, tar.pack(files))
 
+    def trust(self, authority: Path) -> None:
+        """Install the authority, as an administrator does where a proxy re-signs TLS, and start Docker again."""
+        self.put("/usr/local/share", {"world.crt": authority.read_bytes()})
+        self.root("sh", "-c", "cat /usr/local/share/world.crt >> /etc/ssl/certs/ca-certificates.crt")
+        self._container.restart(timeout=20)
+        _wait(self._container)
+
     @property
     def used(self) -> int:
         """Bytes that its disk holds now."""
@@ -110,9 +117,7 @@ def laptop(folder: Path, store: ImageStore, world: World) -> Iterator[Laptop]:
         )
         machine = Laptop(container, disk)
         machine.put("/etc/docker", {"daemon.json": _daemon(store)})
-        machine.put("/usr/local/share", {"world.crt": world.authority.read_bytes()})
         container.start()
-        machine.root("sh", "-c", "cat /usr/local/share/world.crt >> /etc/ssl/certs/ca-certificates.crt")
         machine.root("chown", "ada:ada", _HOME)
         _wait(container)
         yield machine
