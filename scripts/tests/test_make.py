@@ -16,8 +16,9 @@ def make(folder: Path, *arguments: str, **environment: str) -> subprocess.Comple
     return subprocess.run(
         ["make", *arguments],
         cwd=folder,
-        # Not the variables of the `make` that runs these tests.
-        env={k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))} | environment,
+        # Not the variables of the `make` that runs these tests: `make test PYTHON=…` hands them all down.
+        env={k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS", "PYTHON"))}
+        | environment,
         capture_output=True,
         text=True,
         encoding="utf-8",
