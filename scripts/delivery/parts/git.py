@@ -213,7 +213,9 @@ def _git(arguments: list[str], seconds: float) -> bytes:
             check=False,
         )
     except FileNotFoundError:
-        raise PlatformError("git is not installed", "install it, for example: apt-get install git") from None
+        raise PlatformError(
+            "git is not installed", "install it (Debian: apt-get install git; macOS: xcode-select --install)"
+        ) from None
     except subprocess.TimeoutExpired:
         raise ServerUnreachable(
             f"git {verb} did not finish within {seconds:.0f} s", "look at the Git server: delivery doctor"
