@@ -3,15 +3,13 @@
 import json
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
 
-from scripts.tests.played import serving
+from scripts.tests.played import Answering, serving
 
 
 @dataclass
@@ -32,7 +30,7 @@ class Daemon:
         self.answers["/info"] = (200, info)
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(Answering):
     daemon: Daemon
 
     def do_GET(self) -> None:
@@ -41,18 +39,9 @@ class Handler(BaseHTTPRequestHandler):
         self.daemon.asked.append(path)
         time.sleep(self.daemon.slow.get(path, 0))
         status, document = self.daemon.answers.get(path, (404, {"message": f"no such thing: {path}"}))
-        body = json.dumps(document).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        with suppress(ConnectionError):  # the asker may have given up
-            self.end_headers()
-            self.wfile.write(body)
+        self.write(status, json.dumps(document).encode())
 
     do_POST = do_DELETE = do_GET
-
-    def log_message(self, *arguments: Any) -> None:
-        pass
 
 
 @pytest.fixture

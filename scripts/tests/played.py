@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -114,7 +114,22 @@ class Stage:
         return None
 
 
-class Handler(BaseHTTPRequestHandler):
+class Answering(BaseHTTPRequestHandler):
+    """A server of documents that says nothing of its own."""
+
+    def write(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        with suppress(ConnectionError):  # the asker may have given up
+            self.end_headers()
+            self.wfile.write(body)
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+class Handler(Answering):
     """The few calls of the Kubernetes API that `delivery` makes."""
 
     protocol_version = "HTTP/1.1"
@@ -150,21 +165,11 @@ class Handler(BaseHTTPRequestHandler):
             self.stage.changed.wait_for(lambda: self.stage.version > since, min(seconds, 0.3))
             moved = self.stage.version > since
         event = {"type": "MODIFIED", "object": {"metadata": {"resourceVersion": str(self.stage.version)}}}
-        self._write(200, (json.dumps(event) + "\n").encode() if moved else b"")
+        self.write(200, (json.dumps(event) + "\n").encode() if moved else b"")
 
     def _send(self, document: dict[str, Any] | None) -> None:
         missing = {"kind": "Status", "message": "not found", "code": 404}
-        self._write(404 if document is None else 200, json.dumps(document or missing).encode())
-
-    def _write(self, status: int, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *arguments: Any) -> None:
-        pass
+        self.write(404 if document is None else 200, json.dumps(document or missing).encode())
 
 
 def kubeconfig(context: str, server: str) -> str:

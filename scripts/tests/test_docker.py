@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -25,7 +24,7 @@ from delivery.errors import BadInput, DeliveryError, PlatformError
 from delivery.parts import buildkit, daemon, docker, pulling
 from delivery.parts.credentials import Login
 
-from scripts.tests.played import serving
+from scripts.tests.played import Answering, serving
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:docker-credential:UserWarning"),
@@ -55,7 +54,7 @@ class Daemon:
         self.asked: list[tuple[str, dict[str, list[str]], dict[str, str]]] = []
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(Answering):
     """The few calls of the Docker API that we make."""
 
     protocol_version = "HTTP/1.1"
@@ -95,15 +94,7 @@ class Handler(BaseHTTPRequestHandler):
         return None
 
     def _send(self, document: dict[str, Any], status: int = 200) -> None:
-        body = json.dumps(document).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *arguments: Any) -> None:
-        pass
+        self.write(status, json.dumps(document).encode())
 
 
 @pytest.fixture

@@ -2,10 +2,8 @@
 
 import json
 import shutil
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -17,6 +15,8 @@ from delivery.cluster.online import Online
 from delivery.cluster.platforms import KNOWN
 from delivery.errors import BadInput, PlatformError
 from ruamel.yaml import YAML
+
+from scripts.tests.played import Answering, serving
 
 ROOT = Path(__file__).resolve().parents[2]
 NEW = f"sha256:{'e' * 64}"
@@ -52,31 +52,18 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
     """The daemon that DOCKER_HOST names."""
     played = Daemon()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Answering):
         def do_GET(self) -> None:
             status, body = played.answer(unquote(self.path))
-            content = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+            self.write(status, json.dumps(body).encode())
 
         do_HEAD = do_GET
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{server.server_address[1]}")
-    monkeypatch.delenv("DOCKER_TLS_VERIFY", raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    yield played
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Handler) as port:
+        monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{port}")
+        monkeypatch.delenv("DOCKER_TLS_VERIFY", raising=False)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        yield played
 
 
 @pytest.fixture
