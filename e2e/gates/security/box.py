@@ -10,7 +10,8 @@ from typing import Any
 
 from delivery.errors import DeliveryError
 from delivery.parts import credentials, direct, docker, tar
-from docker.errors import DockerException, ImageNotFound
+from delivery.parts.daemon import FAILURES, short
+from docker.errors import ImageNotFound
 from requests.exceptions import RequestException
 
 from e2e.gates.outcome import unknown
@@ -39,8 +40,8 @@ def run(target: Target, command: Sequence[str], files: Mapping[str, bytes], seco
         unknown(error.message)
     try:
         return _run(daemon, target, command, files, seconds)
-    except (DockerException, RequestException) as error:
-        unknown(f"Docker: {_line(getattr(error, 'explanation', None) or error)}")
+    except FAILURES as error:
+        unknown(f"Docker: {short(error)}")
     finally:
         daemon.close()
 

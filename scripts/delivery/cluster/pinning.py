@@ -13,6 +13,7 @@ from delivery.cluster.catalog import ArgocdImages, Catalog
 from delivery.cluster.progress import phase
 from delivery.errors import PlatformError
 from delivery.parts import docker, values
+from delivery.parts.daemon import failing
 
 _FILE = "cluster/versions.yaml"
 
@@ -83,17 +84,11 @@ def _images(catalog: Catalog) -> Iterator[tuple[values.Path, str]]:
 
 
 def _digest(client: Any, name: str) -> str:
-    from docker.errors import DockerException
-    from requests.exceptions import RequestException
-
+    hint = "nothing was written; run it where this registry is in reach: make pin"
+    with failing(f"the registry of {name} does not say what it is", NotAsked, hint):
+        said = client.api.inspect_distribution(name)
     try:
-        digest = str(client.api.inspect_distribution(name)["Descriptor"]["digest"])
-    except (DockerException, RequestException) as error:
-        said = " ".join(str(error).split())[:200]
-        raise NotAsked(
-            f"the registry of {name} does not say what it is: {said}",
-            "nothing was written; run it where this registry is in reach: make pin",
-        ) from None
+        digest = str(said["Descriptor"]["digest"])
     except (KeyError, TypeError):
         digest = ""
     if not docker.DIGEST.match(digest):
