@@ -44,7 +44,7 @@ doctor: .venv/ready ## what is there and what is missing
 report: .venv/ready ## the proof, the tests and the trail, as one page
 	@$(BIN)/delivery report
 
-pin: .venv/ready ## write today's digests of images and checksums of tools into cluster/versions.yaml
+pin: .venv/ready ## write today's digests of images and checksums of tools into scripts/local/versions.yaml
 	@$(BIN)/delivery pin
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

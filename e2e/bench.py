@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from delivery import pipeline as pipelines
-from delivery.cluster import tools
+from local import tools
 
 from e2e.delivery import APP, Checkout
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import httpx
 from delivery import pipeline as pipelines
-from delivery.cluster import tools
 from delivery.parts import git
 from delivery.pipeline import Cluster, Environment, Pipeline
+from local import tools
 
 APP = "app.kubernetes.io/name=manual-app"
 

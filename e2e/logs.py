@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from delivery import pipeline as pipelines
-from delivery.cluster import paths
+from local import paths
 
 from e2e.conftest import CLUSTER
 from e2e.delivery import Checkout

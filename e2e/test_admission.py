@@ -212,8 +212,8 @@ def test_what_was_tested_is_let_in(platform: Checkout, tested: str) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        "manual-app/admission-",
-        "manual-app/admission=no",
+        "delivery/admission-",
+        "delivery/admission=no",
         "policy.sigstore.dev/include=false",
         "policy.sigstore.dev/include-",
         "webhooks.knative.dev/exclude=yes",

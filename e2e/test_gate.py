@@ -9,9 +9,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from delivery import keys
-from delivery.cluster import tools
 from delivery.parts import credentials
+from delivery.signed import keys
+from local import tools
 
 from e2e.conftest import Build
 from e2e.delivery import Checkout

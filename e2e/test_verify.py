@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
-from delivery.cluster import kind
 from delivery.parts import docker
+from local import kind
 
 from e2e.conftest import Build
 from e2e.delivery import Checkout

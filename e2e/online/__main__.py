@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from delivery import pipeline as pipelines
-from delivery.cluster import host, images
 from delivery.errors import DeliveryError
+from local import host, images
 
 from e2e.online.laptop import CHECKOUT, ImageStore, Laptop, laptop
 from e2e.online.public import Public
@@ -71,7 +71,7 @@ def _checkout(root: Path, folder: Path, versions: str) -> bytes:
     path = folder / "checkout"
     shutil.rmtree(path, ignore_errors=True)
     subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", root, path], check=True)
-    (path / "cluster" / "versions.yaml").write_text(versions, encoding="utf-8")
+    (path / "scripts" / "local" / "versions.yaml").write_text(versions, encoding="utf-8")
     git = ["git", "-C", path, "-c", "user.name=Ada", "-c", "user.email=ada@example.org"]
     subprocess.run([*git, "checkout", "--quiet", "-B", "main"], check=True)
     subprocess.run([*git, "commit", "--quiet", "--all", "--message", "versions of the test"], check=True)

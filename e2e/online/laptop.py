@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from delivery import wait
-from delivery.cluster import host, paths, runc_bounded
-from delivery.cluster.progress import phase
-from delivery.cluster.recipes import Recipe, content_stamp, image_exists
-from delivery.cluster.shell import run
 from delivery.parts import docker, tar
+from delivery.progress import phase
+from local import host, paths, runc_bounded
+from local.recipes import Recipe, content_stamp, image_exists
+from local.shell import run
 
 from e2e.online.world import NAME, World
 
@@ -24,7 +24,7 @@ HERE = Path(__file__).resolve().parent
 SUITE = "trixie"
 DISK = 19 * 10**9  # bytes, for its Docker and its home together
 _HOME = "/home/Ada Lovelace"
-CHECKOUT = f"{_HOME}/manual-app"
+CHECKOUT = f"{_HOME}/checkout"
 _CA = Path("/etc/ssl/certs/ca-certificates.crt")
 _ANSWER_LIMIT = 60.0
 

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
 
-from delivery.cluster import images, paths, pins, platforms, released
-from delivery.cluster.catalog import KIND
-from delivery.cluster.closed import Closed
-from delivery.cluster.preload import Node
-from delivery.cluster.progress import phase
-from delivery.cluster.recipes import Files, Recipe, content_stamp
 from delivery.parts import tar
+from delivery.progress import phase
+from local import images, paths, pins, platforms, released
+from local.catalog import KIND
+from local.closed.images import Closed
+from local.preload import Node
+from local.recipes import Files, Recipe, content_stamp
 from ruamel.yaml import YAML
 
 HERE = Path(__file__).resolve().parent
@@ -30,7 +30,7 @@ class Public:
         self._programs = self._catalog.module.bin
 
     def make(self) -> dict[str, str]:
-        """Build what is missing; key of cluster/versions.yaml -> the local image that stands for it."""
+        """Build what is missing; key of scripts/local/versions.yaml -> the local image that stands for it."""
         self._closed.make()
         base = self._closed.base.build()
         recipes = {name: self._recipe(name, base) for name in ("python", "postgres", "registry", "redis")}
@@ -53,7 +53,7 @@ class Public:
         }
 
     def names(self) -> dict[str, str]:
-        """Key of cluster/versions.yaml -> NAME:TAG that a laptop asks for, without a digest."""
+        """Key of scripts/local/versions.yaml -> NAME:TAG that a laptop asks for, without a digest."""
         return {key: pins.bare(name) for key, name in self._catalog.versions["online"].items()}
 
     def web(self) -> str:
@@ -71,7 +71,7 @@ class Public:
         return found
 
     def versions(self, pinned: Mapping[str, str], downloads: Mapping[str, bytes]) -> str:
-        """cluster/versions.yaml with the digests that the test has, and the checksums of its downloads."""
+        """scripts/local/versions.yaml with the digests that the test has, and the checksums of its downloads."""
         yaml = YAML()
         file = self._catalog.folder / "versions.yaml"
         document = yaml.load(file.read_text(encoding="utf-8"))

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from delivery import wait
-from delivery.cluster.progress import phase
 from delivery.parts import docker, tar
+from delivery.progress import phase
 
 from e2e.online.index import Store
 
 HERE = Path(__file__).resolve().parent
-NAME = "manual-app-online"
+NAME = "delivery-online"
 _PORT = 15555
 # Registry in an image's name -> the host that Docker asks for it.
 _REGISTRIES = {"docker.io": "registry-1.docker.io"}

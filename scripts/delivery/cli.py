@@ -42,7 +42,7 @@ def options(
 @app.command()
 def up() -> None:
     """Bring up the local cluster with its registry, Git server and Argo CD; repeat it freely."""
-    from delivery.cluster.up import up as run
+    from local.up import up as run
 
     run(_pipeline().cluster())
 
@@ -54,7 +54,7 @@ def down(
     ] = False,
 ) -> None:
     """Remove the local cluster and everything that `up` made."""
-    from delivery.cluster.up import down as run
+    from local.up import down as run
 
     run(_pipeline().cluster(), force)
 
@@ -62,8 +62,9 @@ def down(
 @app.command()
 def doctor() -> None:
     """Look at each part of the platform, and say how to mend what is wrong."""
-    from delivery import report
-    from delivery.cluster.up import doctor as run
+    from local.up import doctor as run
+
+    from delivery.show import report
 
     checks = run(_pipeline().cluster())
     report.print_checks(checks)
@@ -78,9 +79,10 @@ def pin(
         bool, typer.Option("--images", help="Only the images' digests, not the tools' checksums.")
     ] = False,
 ) -> None:
-    """Ask registries and publishers what is there today, and write it into cluster/versions.yaml."""
-    from delivery import report
-    from delivery.cluster import pinning
+    """Ask registries and publishers what is there today, and write it into scripts/local/versions.yaml."""
+    from local import pinning
+
+    from delivery.show import report
 
     report.print_pinned(pinning.run(_pipeline().root, images_only=images))
 
@@ -88,7 +90,7 @@ def pin(
 @app.command()
 def demo() -> None:
     """From nothing to the same digest in every environment, and the proof; leaves the cluster running."""
-    from delivery import demo as story
+    from local import demo as story
 
     pipeline = _pipeline()
     _judge(story.run(pipeline, pipeline.cluster()))
@@ -103,7 +105,8 @@ def build(
     format: AsFormat = Format.text,
 ) -> None:
     """Build and push the image of the newest commit that changed the app, once."""
-    from delivery import image, report
+    from delivery.build import image
+    from delivery.show import report
 
     pipeline = _pipeline()
     built = image.build(pipeline, pipeline.cluster(), number)
@@ -121,7 +124,7 @@ def deploy(
     format: AsFormat = Format.text,
 ) -> None:
     """Ask the first environment for a built digest, and wait until its pods run it."""
-    from delivery import promotion
+    from delivery.verbs import promote as promotion
 
     pipeline = _pipeline()
     _promoted(promotion.deploy(pipeline, pipeline.cluster(), digest), format)
@@ -140,7 +143,7 @@ def promote(
     """Ask an environment for the digest that was tested in the environment before it."""
     pipeline = _pipeline()
     target = pipeline.environment(environment)
-    from delivery import promotion
+    from delivery.verbs import promote as promotion
 
     if dry_run:
         _previewed(promotion.preview(pipeline, pipeline.cluster(), target, digest), format)
@@ -159,7 +162,8 @@ def run_tests(
     """Run an environment's gate suites, and attach signed evidence to its digest; PASSED exits 0, else 1."""
     pipeline = _pipeline()
     target = pipeline.environment(environment)
-    from delivery import report, testing
+    from delivery.show import report
+    from delivery.verbs import test as testing
 
     tested = testing.run(pipeline, pipeline.cluster(), target, suite or ())
     if format is Format.json:
@@ -187,7 +191,8 @@ def approve(
 
     pipeline = _pipeline()
     target = pipeline.environment(environment)
-    from delivery import approving, report
+    from delivery.show import report
+    from delivery.verbs import approve as approving
 
     done = approving.run(pipeline, pipeline.cluster(), target, by, digest)
     if format is Format.json:
@@ -206,7 +211,7 @@ def rollback(
     """Ask an environment for a digest that already ran there, with one more commit."""
     pipeline = _pipeline()
     target = pipeline.environment(environment)
-    from delivery import promotion
+    from delivery.verbs import promote as promotion
 
     _promoted(promotion.rollback(pipeline, pipeline.cluster(), target, digest), format)
 
@@ -222,9 +227,10 @@ def verify(
     pipeline = _pipeline()
     chosen = [pipeline.environment(environment)] if environment else list(pipeline.environments)
     cluster = pipeline.cluster()
-    from delivery import live, report
+    from delivery.proof import observe
+    from delivery.show import report
 
-    proofs = live.proofs(pipeline, cluster, chosen)
+    proofs = observe.proofs(pipeline, cluster, chosen)
     if format is Format.json:
         report.write_json(report.proof_document(cluster, proofs))
     else:
@@ -235,12 +241,14 @@ def verify(
 @app.command()
 def status(format: AsFormat = Format.text) -> None:
     """Show what runs where, and what each environment could take next or what is missing for it."""
-    from delivery import entry, live, report
+    from delivery.gate import gather
+    from delivery.proof import observe
+    from delivery.show import report
 
     pipeline = _pipeline()
     cluster = pipeline.cluster()
-    proofs = live.proofs(pipeline, cluster, pipeline.environments)
-    ahead = entry.outlook(pipeline, cluster, proofs)
+    proofs = observe.proofs(pipeline, cluster, pipeline.environments)
+    ahead = gather.outlook(pipeline, cluster, proofs)
     if format is Format.json:
         report.write_json(report.status_document(cluster, proofs, ahead))
     else:
@@ -258,15 +266,18 @@ def report_(
     from datetime import UTC, datetime
     from itertools import islice
 
-    from delivery import change, entry, live, page, report
+    from delivery.desired import change
+    from delivery.gate import gather
     from delivery.parts import git
+    from delivery.proof import observe
+    from delivery.show import page, report
 
     pipeline = _pipeline()
     cluster = pipeline.cluster()
     at = datetime.now(UTC)
-    proofs = live.proofs(pipeline, cluster, pipeline.environments)
-    ahead = entry.outlook(pipeline, cluster, proofs)
-    tests = entry.tests(pipeline, cluster, proofs)
+    proofs = observe.proofs(pipeline, cluster, pipeline.environments)
+    ahead = gather.outlook(pipeline, cluster, proofs)
+    tests = gather.tests(pipeline, cluster, proofs)
     with git.clone(cluster.git_url, pipeline.git.branch, bare=True) as repository:
         entries = list(islice(change.history(repository), 100))
     document = report.report_document(cluster, proofs, ahead, tests, entries, at)
@@ -288,8 +299,9 @@ def history(
     """Show the commits that changed what runs where."""
     from itertools import islice
 
-    from delivery import change, report
+    from delivery.desired import change
     from delivery.parts import git
+    from delivery.show import report
 
     pipeline = _pipeline()
     with git.clone(pipeline.cluster().git_url, pipeline.git.branch, bare=True) as repository:
@@ -303,7 +315,7 @@ def history(
 @app.command()
 def ci() -> None:
     """Ask what CI asks: does it compile, build, run and answer, and does the chart render?"""
-    from delivery import ci as questions
+    from delivery.verbs import ci as questions
 
     questions.run(_pipeline())
 
@@ -351,7 +363,8 @@ def _pipeline() -> Any:
 
 def _judge(proofs: Any) -> None:
     """Anything but PROVEN ends the verb with its exit code."""
-    from delivery import proof, report
+    from delivery.proof import decide as proof
+    from delivery.show import report
 
     against = [one.facts.environment for one in proofs if one.verdict is not proof.Verdict.PROVEN]
     verdict = report.worst(proofs)
@@ -369,7 +382,7 @@ def _judge(proofs: Any) -> None:
 def _promoted(done: Any, format: Format) -> None:
     from dataclasses import asdict
 
-    from delivery import report
+    from delivery.show import report
 
     if format is Format.json:
         report.write_json({"schema": "delivery/promotion/v1", **asdict(done)})
@@ -380,7 +393,8 @@ def _promoted(done: Any, format: Format) -> None:
 
 def _previewed(preview: Any, format: Format) -> None:
     """What a promotion would do; a gate that would refuse it ends the verb as the promotion would."""
-    from delivery import promotion, report
+    from delivery.show import report
+    from delivery.verbs import promote as promotion
 
     if format is Format.json:
         report.write_json(report.preview_document(preview))

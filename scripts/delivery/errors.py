@@ -1,6 +1,15 @@
 """Every error a user can meet: one line that says what is wrong, one hint, one exit code."""
 
+from dataclasses import dataclass
+
 INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A piece that could not be read, and why."""
+
+    reason: str
 
 
 class DeliveryError(Exception):

@@ -71,7 +71,7 @@ class Git(_Model):
     branch: str
 
 
-class Gates(_Model):
+class SuiteRules(_Model):
     """What an environment's own tests must show before a digest may go on from there."""
 
     requires: Annotated[tuple[Name, ...], Field(min_length=1)]
@@ -80,7 +80,7 @@ class Gates(_Model):
     soak: Annotated[float, Field(ge=0)] = 0  # minutes
 
 
-class Approval(_Model):
+class ApprovalRule(_Model):
     """How many people must allow a digest into an environment, and for how long their word stands."""
 
     required: Annotated[int, Field(ge=1, strict=True)]
@@ -127,8 +127,8 @@ class Environment(_Model):
     application: Name
     values: RepositoryPath
     sync: Literal["automatic", "exact-commit"]
-    gates: Gates
-    approval: Approval | None = None
+    tests: SuiteRules
+    approval: ApprovalRule | None = None
     freeze: tuple[Freeze, ...] = ()
 
 

@@ -15,13 +15,14 @@ from typing import Any
 
 import httpx
 import pytest
-from delivery import evidence, keys, tree
 from delivery import pipeline as pipelines
-from delivery.cluster import paths, platforms, released, tools
-from delivery.cluster.catalog import Catalog
+from delivery.desired import tree
 from delivery.parts.credentials import write_private
 from delivery.parts.git import Repository
 from delivery.pipeline import Cluster, Environment, Pipeline
+from delivery.signed import evidence, keys
+from local import paths, platforms, released, tools
+from local.catalog import Catalog
 
 from scripts.tests.played import built, stage
 
@@ -115,7 +116,7 @@ class World:
         changed: tuple[str, ...] = (),
     ) -> dict[str, Any]:
         """What a run says: one test for each suite, all passed; `tests` changes the outcome of a suite's."""
-        outcomes = dict.fromkeys(environment.gates.requires, "passed") | (tests or {})
+        outcomes = dict.fromkeys(environment.tests.requires, "passed") | (tests or {})
         run = [
             evidence.Test(id=f"{suite}/test_it.py::test_it", suite=suite, check="it", outcome=outcome)
             for suite, outcome in outcomes.items()
@@ -124,7 +125,7 @@ class World:
         finished = datetime.now(UTC) - ago
         server = Repository(self.server)
         return evidence.predicate(
-            *(self.pipeline, environment, evidence.judge(environment.gates, run, changed)),
+            *(self.pipeline, environment, evidence.judge(environment.tests, run, changed)),
             tree.at(self.pipeline, server, environment, "main"),
             *(self.head(), self.head(), evidence.Pods(before=(), after=()), finished, finished),
         )
@@ -167,7 +168,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         "pipeline.yaml": (ROOT / "pipeline.yaml").read_text(),
         ".gitignore": ".delivery/\n",
         "manual-app/pyproject.toml": '[project]\nname = "manual-app"\nversion = "1.2.3"\n',
-        "e2e/gates/smoke/test_smoke.py": "def test_starts() -> None:\n    pass\n",
+        "e2e/suites/smoke/test_smoke.py": "def test_starts() -> None:\n    pass\n",
         "manual-app-helm/Chart.yaml": "apiVersion: v2\nname: manual-app\nversion: 0.1.0\n",
         "manual-app-helm/values.yaml": "replicas: 1\nimage: {repository: registry.local:5000/manual-app}\n",
         "manual-app-helm/templates/app.yaml": DEPLOYMENT,

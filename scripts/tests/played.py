@@ -13,10 +13,15 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
-from delivery import approving, desired, image, live, promotion, proof
+from delivery.build import image
+from delivery.desired import manifests as desired
 from delivery.errors import DeliveryError
 from delivery.parts.credentials import write_private
 from delivery.parts.git import Repository
+from delivery.proof import decide as proof
+from delivery.proof import observe
+from delivery.verbs import approve as approving
+from delivery.verbs import promote as promotion
 from ruamel.yaml import YAML
 
 if TYPE_CHECKING:
@@ -252,7 +257,7 @@ def prepare(stage: Stage, name: str) -> None:
 
 def proofs(stage: Stage) -> dict[str, proof.Proof]:
     pipeline = stage.world.pipeline
-    found = live.observe(pipeline, stage.world.cluster, pipeline.environments)
+    found = observe.observe(pipeline, stage.world.cluster, pipeline.environments)
     return {facts.environment: proof.decide(facts) for facts in found}
 
 

@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from delivery.cluster import admission, golang, paths
-from delivery.cluster.catalog import Catalog
 from delivery.errors import PlatformError
 from delivery.parts.admission import refusal
+from local import admission, paths
+from local.catalog import Catalog
+from local.closed import golang
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDER = ROOT / "cluster" / "admission"
+FOLDER = ROOT / "policy"
 REPOSITORY = "registry.local:5000/manual-app"
 PLATFORM = [f"registry.local:5000/platform/{name}@sha256:{name * 64}" for name in "ab"]
 KEY = "-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----\n"
@@ -95,10 +96,10 @@ def test_a_tag_is_never_turned_into_a_digest() -> None:
 def test_stage_and_prod_are_guarded(pinned: list[dict[str, Any]]) -> None:
     """stage and prod have the labels that the policies go by, dev has none, and nobody can take them off."""
     labels = {
-        m["metadata"]["name"]: m["metadata"].get("labels", {}) for m in load(ROOT / "cluster/namespaces.yaml")
+        m["metadata"]["name"]: m["metadata"].get("labels", {}) for m in load(ROOT / "policy/namespaces.yaml")
     }
     selector = pinned[1]["spec"]["matchResources"]["namespaceSelector"]["matchLabels"]
-    assert selector == {"manual-app/admission": "pinned"}
+    assert selector == {"delivery/admission": "pinned"}
     guarded = [name for name, own in labels.items() if selector.items() <= own.items()]
     assert guarded == ["stage", "prod"]
     assert [name for name, own in labels.items() if own.get("policy.sigstore.dev/include") == "true"] == [

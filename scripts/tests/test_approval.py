@@ -8,10 +8,14 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from delivery import approval, approving, change, evidence, image, promotion, statements
+from delivery.build import image
+from delivery.desired import change
 from delivery.errors import BadInput, Refused
 from delivery.parts import cosign, values
 from delivery.pipeline import Approver
+from delivery.signed import approval, evidence, statements
+from delivery.verbs import approve as approving
+from delivery.verbs import promote as promotion
 
 from scripts.tests.played import bare_promote, deploy, prepare, promote, proofs, put, refused
 

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from delivery import change
-from delivery.change import Request
+from delivery.desired import change
+from delivery.desired.change import Request
+from delivery.desired.manifests import Desired
 from delivery.errors import BadInput, NotReached, Refused
 from delivery.parts import values
 from delivery.parts.git import Repository
 from delivery.pipeline import Environment
-from delivery.proof import Desired
 
 if TYPE_CHECKING:
     from conftest import World

@@ -8,8 +8,10 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from delivery import cli, image, live
+from delivery import cli
+from delivery.build import image
 from delivery.errors import BadInput, DeliveryError, NotReached, PlatformError, Refused
+from delivery.proof import observe
 
 if TYPE_CHECKING:
     from conftest import World
@@ -162,7 +164,7 @@ def test_build_as_json(
 
 def test_nobody_is_asked_about_an_unknown_environment(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A typing error does not reach the cluster."""
-    monkeypatch.setattr(live, "observe", lambda *arguments: pytest.fail("the cluster was asked"))
+    monkeypatch.setattr(observe, "observe", lambda *arguments: pytest.fail("the cluster was asked"))
     assert run(monkeypatch, "verify", "pord") == 2
 
 
@@ -196,7 +198,7 @@ def test_what_docker_says_is_no_bug_of_ours(
         (ProtocolError("Connection broken"), "error: docker: Connection broken"),
         (StoreError("docker-credential-x not installed"), "error: docker-credential-x, which "),
     ):
-        monkeypatch.setattr(live, "observe", lambda *arguments, error=error: (_ for _ in ()).throw(error))
+        monkeypatch.setattr(observe, "observe", lambda *arguments, error=error: (_ for _ in ()).throw(error))
         assert run(monkeypatch, "verify", "dev") == 4
         said = capsys.readouterr().err
         assert says in said

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 from delivery import pipeline as pipelines
-from delivery.cluster import host, preload, recipes, runc_bounded, services, tools
-from delivery.cluster import kind as kinds
-from delivery.cluster.catalog import ArgocdImages, Catalog
-from delivery.cluster.closed import default_storage
 from delivery.errors import NotReached
 from delivery.lock import alone
 from delivery.parts import docker
+from local import host, preload, recipes, runc_bounded, services, tools
+from local import kind as kinds
+from local.catalog import ArgocdImages, Catalog
+from local.closed.images import default_storage
 
 from scripts.tests.daemon import Daemon, daemon
 

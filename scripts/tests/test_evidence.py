@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from delivery import evidence, image, keys, provenance, statements, tree
+from delivery.build import image, provenance
+from delivery.desired import tree
 from delivery.errors import BadInput, PlatformError
 from delivery.parts import cosign, syft
 from delivery.parts.credentials import load, write_private
 from delivery.parts.git import Repository
 from delivery.parts.registry import Registry
+from delivery.signed import evidence, keys, statements
 
 if TYPE_CHECKING:
     from conftest import Shelf, World
@@ -145,7 +147,7 @@ def test_an_in_toto_reader_can_read_it(stocked: World, digest: str) -> None:
 
 
 def cosign_program() -> str:
-    from delivery.cluster import tools
+    from local import tools
 
     return str(tools.path("cosign"))
 
@@ -373,7 +375,7 @@ def test_provenance_and_sbom(stocked: World, digest: str, monkeypatch: pytest.Mo
     monkeypatch.setattr(syft, "sbom", lambda image, login: {"bomFormat": "CycloneDX", "components": [{}]})
     parameters = {"REVISION": REVISION, "BUILD": "15", "SOURCE": "http://git.local/manual-app.git"}
     bases = {
-        "manual-app-platform/python:1": {"digest": f"sha256:{'b' * 64}", "of": "config", "pinned": False},
+        "delivery-platform/python:1": {"digest": f"sha256:{'b' * 64}", "of": "config", "pinned": False},
         f"python:3.11@sha256:{'c' * 64}": {"digest": f"sha256:{'c' * 64}", "of": "manifest", "pinned": True},
     }
     with Registry(stocked.cluster.registry_host, load(stocked.cluster).registry) as registry:
@@ -437,18 +439,18 @@ def test_trees(world: World) -> None:
     assert before.chart != after.chart
     before, after = at("manual-app-helm/templates/new.yaml")
     assert before.chart != after.chart
-    before, after = at("e2e/gates/smoke/test_smoke.py")
+    before, after = at("e2e/suites/smoke/test_smoke.py")
     assert (before.chart, before.values) == (after.chart, after.values)
     assert before.suites != after.suites
-    world.git(world.checkout, "rm", "-r", "--quiet", "e2e/gates")
+    world.git(world.checkout, "rm", "-r", "--quiet", "e2e/suites")
     world.git(world.checkout, "commit", "--quiet", "--message", "none")
-    with pytest.raises(BadInput, match="e2e/gates/ is not in Git"):
+    with pytest.raises(BadInput, match="e2e/suites/ is not in Git"):
         tree.at(world.pipeline, repository, stage, "HEAD")
 
 
 def test_cosign_that_is_not_there(stocked: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A missing program is one line and a hint."""
-    from delivery.cluster import tools
+    from local import tools
 
     monkeypatch.setattr(tools, "path", lambda name: Path("/nowhere/cosign"))
     with pytest.raises(PlatformError, match="cosign is not there") as refused:

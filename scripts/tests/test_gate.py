@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from delivery import approval, evidence, gate
 from delivery import pipeline as pipelines
-from delivery.gate import Decision, Question
+from delivery.desired.manifests import Desired
+from delivery.desired.tree import Trees
+from delivery.errors import Unknown
+from delivery.gate import decide as gate
+from delivery.gate.decide import Decision, Question
 from delivery.parts.argocd import Application
-from delivery.pipeline import Approval, Approver, Environment, Freeze, Gates, Pipeline
-from delivery.proof import Answer, Container, Desired, Facts, Image, Pod, Unknown, decide
-from delivery.tree import Trees
+from delivery.pipeline import ApprovalRule, Approver, Environment, Freeze, Pipeline, SuiteRules
+from delivery.proof.decide import Answer, Container, Facts, Image, Pod, decide
+from delivery.signed import approval, evidence
 
 from scripts.tests import test_proof
 
@@ -112,9 +115,9 @@ def approvals(*ones: approval.Approval) -> dict[str, Any]:
 
 def with_stage(**changes: Any) -> Pipeline:
     """The pipeline with other rules for stage."""
-    gates = PIPELINE.environment("stage").gates.model_copy(update=changes)
+    rules = PIPELINE.environment("stage").tests.model_copy(update=changes)
     environments = tuple(
-        one.model_copy(update={"gates": gates}) if one.name == "stage" else one
+        one.model_copy(update={"tests": rules}) if one.name == "stage" else one
         for one in PIPELINE.environments
     )
     return PIPELINE.model_copy(update={"environments": environments})
@@ -250,7 +253,7 @@ REFUSED: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
 
 
 def _two_approvals() -> Environment:
-    asked = Approval(required=2, maximum_age=24)
+    asked = ApprovalRule(required=2, maximum_age=24)
     return PIPELINE.environment("prod").model_copy(update={"approval": asked})
 
 
@@ -323,14 +326,14 @@ def test_every_reason_is_named() -> None:
 
 def test_no_approval_is_asked_where_none_is_required() -> None:
     """stage opens to what dev has tested, without an approval."""
-    gates = PIPELINE.environment("dev").gates
+    rules = PIPELINE.environment("dev").tests
     tested = run(environment="dev", suites={"smoke": "PASSED"}, excused=frozenset())
     stage = PIPELINE.environment("stage")
     decision = gate.decide(
         question(target=stage, source=decide(facts("dev")), **found(tested), approvals=approval.Found())
     )
     assert decision.allowed, decision
-    assert gates.requires == ("smoke",)
+    assert rules.requires == ("smoke",)
 
 
 def test_a_fresh_PASSED_after_a_FAILED_opens() -> None:
@@ -367,7 +370,7 @@ def test_freeze(since: str, hours: float, zone: str, now: str, frozen_then: bool
     assert bool(gate.frozen_until(window, datetime.fromisoformat(now))) is frozen_then
 
 
-GATES = Gates(requires=("smoke", "security"), without={"network-policy": "kind"}, maximum_age=1)
+GATES = SuiteRules(requires=("smoke", "security"), without={"network-policy": "kind"}, maximum_age=1)
 
 
 def judged(*outcomes: tuple[str, str, str], changed: tuple[str, ...] = ()) -> evidence.Judgement:

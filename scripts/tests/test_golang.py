@@ -6,13 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from delivery.cluster import golang, platforms
-from delivery.cluster.golang import Module
-from delivery.cluster.platforms import Platform
 from delivery.errors import PlatformError
+from local import platforms
+from local.closed import golang
+from local.closed.golang import Module
+from local.platforms import Platform
 
 ROOT = Path(__file__).resolve().parents[2]
-NETWORK = ROOT / "cluster" / "closed-network"
+NETWORK = ROOT / "scripts" / "local" / "closed" / "go"
 
 # It says of itself what it is told to, and "compiles" by writing down for whom.
 PLAYED_GO = """\

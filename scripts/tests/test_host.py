@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from delivery.cluster import host
 from delivery.errors import PlatformError
 from delivery.parts import docker
 from delivery.parts.daemon import DockerForbidden, DockerMissing, DockerUnsupported, Endpoint
+from local import host
 
 from scripts.tests.daemon import daemon
 

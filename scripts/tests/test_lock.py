@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / "requirements.lock"
 SERVICE = ROOT / "manual-app" / "requirements.lock"
-GO = ROOT / "cluster" / "closed-network" / "go-toolchain.lock"
+GO = ROOT / "scripts" / "local" / "closed" / "go" / "go-toolchain.lock"
 
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 LINUX = ("x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu")

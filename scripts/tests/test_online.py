@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from delivery.cluster import host, images, reach, store
-from delivery.cluster.closed import Closed
-from delivery.cluster.online import Online
-from delivery.cluster.recipes import image_exists
 from delivery.errors import PlatformError
 from delivery.parts import docker
 from delivery.parts.pulling import CertificateUnknown, PinGone, RateLimited, RegistrySilent
+from local import host, images, reach, store
+from local.closed.images import Closed
+from local.online import Online
+from local.recipes import image_exists
 from tenacity import wait_none
 
 from scripts.tests.daemon import daemon

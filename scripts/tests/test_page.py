@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from delivery import page
+from delivery.show import page
 
 DIGEST = f"sha256:{'a' * 64}"
 

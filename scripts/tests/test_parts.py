@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from delivery import live
+from delivery.desired.manifests import Desired
 from delivery.errors import BadInput, NotReached
 from delivery.parts import argocd, git
-from delivery.proof import Desired
+from delivery.proof import observe
 from delivery.wait import Failed, Pending, Reached, until
 
 if TYPE_CHECKING:
@@ -181,9 +181,9 @@ def waits(reason: str, message: str = "") -> dict[str, object]:
 )
 def test_containers_that_do_not_start(pod: dict[str, object], seen: list[str], definite: bool) -> None:
     """The migration's pod, too, says why it waits; an image that is not there is not waited for."""
-    found = live.waiting([pod])
+    found = observe.waiting([pod])
     assert [one.reason for one in found] == seen
-    failed = live.hopeless(found)
+    failed = observe.hopeless(found)
     assert (failed is not None) is definite
     assert failed is None or failed.reason.startswith("pod manual-app-migrate-x, container migrate: ")
 
@@ -194,7 +194,7 @@ def test_a_half_made_database_ends_the_wait() -> None:
     said = "the database volume is half made: it has no database x\nhint: begin anew: kubectl delete pvc/y\n"
     status = {"name": "first-start", "state": state, "lastState": {"terminated": {"message": said}}}
     pod = {"metadata": {"name": "postgresql-0"}, "status": {"initContainerStatuses": [status]}}
-    failed = live.hopeless(live.waiting([pod]))
+    failed = observe.hopeless(observe.waiting([pod]))
     where = "pod postgresql-0, container first-start"
     half = "the database volume is half made: it has no database x"
     assert failed == Failed(f"{where}: {half}", "begin anew: kubectl delete pvc/y")
@@ -230,7 +230,7 @@ POD = {
 
 def test_every_container_is_seen() -> None:
     """Init, app and ephemeral containers are all seen, also one that says nothing yet."""
-    pod = live.parse(POD)
+    pod = observe.parse(POD)
     assert [(c.name, c.kind, c.image_id, c.state) for c in pod.containers] == [
         ("i", "init", "id-i", "Completed"),
         ("c", "app", "id-c", "running"),
@@ -242,7 +242,7 @@ def test_every_container_is_seen() -> None:
 
 def test_a_bare_pod() -> None:
     """A pod that has only just been accepted is not Ready and says nothing."""
-    pod = live.parse({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "x"}]}})
+    pod = observe.parse({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "x"}]}})
     assert (pod.ready, pod.phase, pod.app, pod.containers[0].image_id) == (False, "Unknown", "", "")
 
 
@@ -250,7 +250,7 @@ def test_rollout() -> None:
     """It is rolled out when all replicas of the new digest are Ready and no other one serves."""
     wanted = Desired("c", "r", DIGEST, "15", 1, frozenset())
 
-    def pod(name: str, digest: str, **changes: object) -> live.Pod:
+    def pod(name: str, digest: str, **changes: object) -> observe.Pod:
         status = {
             "phase": "Running",
             "conditions": [{"type": "Ready", "status": str(changes.get("ready", True))}],
@@ -261,14 +261,14 @@ def test_rollout() -> None:
         metadata: dict[str, object] = {"name": name, "labels": {"app.kubernetes.io/name": "manual-app"}}
         if changes.get("terminating"):
             metadata["deletionTimestamp"] = "now"
-        return live.parse(
+        return observe.parse(
             {"metadata": metadata, "spec": {"containers": [{"name": "c", "image": "i"}]}, "status": status}
         )
 
     other = f"sha256:{'b' * 64}"
 
-    def done(*pods: live.Pod) -> bool:
-        return isinstance(live.rollout(pods, "manual-app", wanted), Reached)
+    def done(*pods: observe.Pod) -> bool:
+        return isinstance(observe.rollout(pods, "manual-app", wanted), Reached)
 
     assert done(pod("a", DIGEST))
     assert done(pod("a", DIGEST), pod("old", other, terminating=True))

@@ -8,12 +8,12 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from delivery.cluster import fetch, images, paths, pinning, pins, platforms, published
-from delivery.cluster.catalog import ARGOCD, ArgocdImages, Catalog
-from delivery.cluster.golang import Module
-from delivery.cluster.online import Online
-from delivery.cluster.platforms import KNOWN
 from delivery.errors import BadInput, PlatformError
+from local import fetch, images, paths, pinning, pins, platforms, published
+from local.catalog import ARGOCD, ArgocdImages, Catalog
+from local.closed.golang import Module
+from local.online import Online
+from local.platforms import KNOWN
 from ruamel.yaml import YAML
 
 from scripts.tests.played import Answering, serving
@@ -68,8 +68,8 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout with the real cluster/, whose Argo CD module asks for newer images."""
-    shutil.copytree(ROOT / "cluster", tmp_path / "cluster")
+    """A checkout with the real scripts/local, whose Argo CD module asks for newer images."""
+    shutil.copytree(ROOT / "scripts" / "local", tmp_path / "scripts" / "local")
     manifest = tmp_path / "argo-cd" / "manifests" / "core-install.yaml"
     manifest.parent.mkdir(parents=True)
     manifest.write_text(f"  {UPSTREAM}")
@@ -92,8 +92,10 @@ def publishers(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 
 def versions(root: Path) -> dict[str, dict[str, str]]:
-    """cluster/versions.yaml of a checkout."""
-    found: dict[str, dict[str, str]] = YAML(typ="safe").load((root / "cluster" / "versions.yaml").read_text())
+    """scripts/local/versions.yaml of a checkout."""
+    found: dict[str, dict[str, str]] = YAML(typ="safe").load(
+        (root / "scripts" / "local" / "versions.yaml").read_text()
+    )
     return found
 
 
@@ -173,7 +175,7 @@ def test_make_pin_writes_what_is_there_today(
     checkout: Path, daemon: Daemon, publishers: dict[str, str]
 ) -> None:
     """Every image and every tool is asked for, and the file has the answers; comments and order stay."""
-    before = (checkout / "cluster" / "versions.yaml").read_text().splitlines()
+    before = (checkout / "scripts" / "local" / "versions.yaml").read_text().splitlines()
     daemon.digests["postgres:15-bookworm"] = NEWER
     publishers["helm"] = "b" * 64
     done = pinning.run(checkout)
@@ -187,7 +189,7 @@ def test_make_pin_writes_what_is_there_today(
     wanted = {"version": helm, **dict.fromkeys(map(str, KNOWN), "b" * 64)}
     assert found["tools"]["helm"]["pinned"] == wanted
     assert done.believed[f"helm {helm}"] == "TLS alone"
-    after = (checkout / "cluster" / "versions.yaml").read_text().splitlines()
+    after = (checkout / "scripts" / "local" / "versions.yaml").read_text().splitlines()
     assert len(after) == len(before)
     assert [line for line in before if "#" in line] == [line for line in after if "#" in line]
     assert len(done.changes) == sum(one != other for one, other in zip(before, after, strict=True))
@@ -207,7 +209,7 @@ def test_make_pin_is_all_or_nothing(
     answer: str, checkout: Path, daemon: Daemon, publishers: dict[str, str]
 ) -> None:
     """One registry or publisher that does not answer: the error names it, and the file is as it was."""
-    before = (checkout / "cluster" / "versions.yaml").read_bytes()
+    before = (checkout / "scripts" / "local" / "versions.yaml").read_bytes()
     if answer == "refused":
         daemon.refuses = "registry:3"
     elif answer == "no digest":
@@ -216,8 +218,8 @@ def test_make_pin_is_all_or_nothing(
         publishers["refuses"] = "cosign"
     with pytest.raises(PlatformError, match="cosign" if answer == "publisher" else "registry of registry:3"):
         pinning.run(checkout)
-    assert (checkout / "cluster" / "versions.yaml").read_bytes() == before
-    assert not list((checkout / "cluster").glob(".versions*"))
+    assert (checkout / "scripts" / "local" / "versions.yaml").read_bytes() == before
+    assert not list((checkout / "scripts" / "local").glob(".versions*"))
 
 
 @pytest.mark.parametrize("architecture", ["amd64", "arm64"])

@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
-from delivery.cluster import preload, store
 from delivery.errors import PlatformError
+from local import preload, store
 
 INDEX = f"sha256:{'1' * 64}"
 NAME = "registry.local:5000/platform/python:preloaded"

@@ -11,12 +11,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
-from delivery import change, entry, image, page, report
+from delivery.build import image
+from delivery.desired import change
 from delivery.errors import BadInput, NotReached, PlatformError, Refused
+from delivery.gate import gather
 from delivery.parts import git, values
 from delivery.parts.credentials import write_private
 from delivery.parts.kubernetes import ClusterMissing, Kubernetes
-from delivery.proof import Verdict
+from delivery.proof.decide import Verdict
+from delivery.show import page, report
 
 from scripts.tests.played import (
     REPOSITORY,
@@ -360,18 +363,18 @@ def test_history_and_status(stage: Stage, built: image.Built, capsys: pytest.Cap
     deploy(stage)
     found = list(proofs(stage).values())
     world = stage.world
-    ahead = entry.outlook(world.pipeline, world.cluster, found)
+    ahead = gather.outlook(world.pipeline, world.cluster, found)
     report.print_status(found, ahead)
     printed = capsys.readouterr().out
     assert "stage cannot take build 15 yet:\n  dev has no evidence about sha256:" in printed
     assert "PROVEN" in printed
     prepare(stage, "stage")
-    ahead = entry.outlook(world.pipeline, world.cluster, found)
+    ahead = gather.outlook(world.pipeline, world.cluster, found)
     [following] = report.status_document(world.cluster, found, ahead)["next"]
     assert (following["environment"], following["allowed"], following["new"]) == ("stage", True, True)
     report.print_status(found, ahead)
     assert "stage can take build 15: delivery promote stage" in capsys.readouterr().out
-    tests = entry.tests(world.pipeline, world.cluster, found)
+    tests = gather.tests(world.pipeline, world.cluster, found)
     with git.clone(world.cluster.git_url, world.pipeline.git.branch) as repository:
         changes = list(change.history(repository))
     document = report.report_document(world.cluster, found, ahead, tests, changes, datetime.now(UTC))

@@ -5,19 +5,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from delivery.desired.manifests import Desired
+from delivery.errors import Unknown
 from delivery.parts.argocd import Application
-from delivery.proof import (
-    Answer,
-    Container,
-    Desired,
-    Facts,
-    Image,
-    Pod,
-    Unknown,
-    Verdict,
-    decide,
-    identity,
-)
+from delivery.proof.decide import Answer, Container, Facts, Image, Pod, Verdict, decide, identity
 
 DIGEST, OTHER, BASE = (f"sha256:{letter * 64}" for letter in "abc")
 REPOSITORY = "registry.local:5000/manual-app"

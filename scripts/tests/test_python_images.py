@@ -11,11 +11,11 @@ from typing import Self
 
 import certifi
 import pytest
-from delivery.cluster import catalog as catalogs
-from delivery.cluster import recipes, trust
-from delivery.cluster.catalog import Catalog
-from delivery.cluster.closed import Closed
-from delivery.cluster.online import Online
+from local import catalog as catalogs
+from local import recipes, trust
+from local.catalog import Catalog
+from local.closed.images import Closed
+from local.online import Online
 
 ROOT = Path(__file__).resolve().parents[2]
 

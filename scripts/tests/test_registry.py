@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from delivery import image
+from delivery.build import image
 from delivery.errors import BadInput, PlatformError, Refused
 from delivery.parts import credentials
 from delivery.parts.credentials import Login

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from delivery.cluster import room
-from delivery.cluster.closed import Closed
-from delivery.cluster.online import Online
 from delivery.errors import PlatformError
+from local import room
+from local.closed.images import Closed
+from local.online import Online
 
 from scripts.tests.daemon import daemon
 

@@ -17,11 +17,11 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
-from delivery.cluster import trust
 from delivery.parts import direct
+from local import trust
 
-from e2e.gates.outcome import Unknown
-from e2e.gates.security import box, debian, inside
+from e2e.suites.outcome import Unknown
+from e2e.suites.security import box, debian, inside
 
 DIGEST = f"sha256:{'a' * 64}"
 IMAGE = f"localhost:5001/manual-app@{DIGEST}"

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from delivery import evidence, image, pods, testing
+from delivery.build import image
 from delivery.errors import BadInput, NotReached, Refused
 from delivery.parts.credentials import load
 from delivery.parts.registry import Registry
-from delivery.pods import Seen
+from delivery.proof import stayed
+from delivery.proof.stayed import Seen
+from delivery.signed import evidence
+from delivery.verbs import test as testing
 
 from scripts.tests.played import deploy, refused
 
@@ -90,7 +93,7 @@ BEFORE = (seen("a"), seen("b"), seen("postgresql-0", app="postgresql", image=POS
 )
 def test_the_same_pods(after: tuple[Seen, ...], restarted: tuple[str, ...], says: str | None) -> None:
     """Only a pod that a test said it restarts may be another one afterwards, and only with the same images."""
-    found = pods.changes(BEFORE, after, restarted, "manual-app", IMAGE)
+    found = stayed.changes(BEFORE, after, restarted, "manual-app", IMAGE)
     if says is None:
         assert found == []
     else:
@@ -104,10 +107,10 @@ def test_a_child_of_the_index_is_the_same_image() -> None:
     child = f"{IMAGE[:-64]}{'1' * 64}"
     ran = (seen("a", image=child),)
     children = {child.partition("@")[2]}
-    assert pods.changes(ran, ran, (), "manual-app", IMAGE, children) == []
-    assert pods.changes(ran, ran, (), "manual-app", IMAGE) != []
+    assert stayed.changes(ran, ran, (), "manual-app", IMAGE, children) == []
+    assert stayed.changes(ran, ran, (), "manual-app", IMAGE) != []
     mixed = (seen("a", image=child),)
-    assert pods.changes((seen("a"),), mixed, (), "manual-app", IMAGE, children) != [], "it became another"
+    assert stayed.changes((seen("a"),), mixed, (), "manual-app", IMAGE, children) != [], "it became another"
 
 
 ONE = {"id": "a", "suite": "smoke", "check": "c", "outcome": "passed"}
@@ -155,8 +158,8 @@ def test_artifacts(tmp_path: Path) -> None:
 def suite(stage: Stage, test: str) -> None:
     """A smoke suite with this one test, committed and pushed."""
     world = stage.world
-    (world.checkout / "e2e/gates/conftest.py").write_text(CONFTEST)
-    world.commit(world.checkout, "e2e/gates/smoke/test_smoke.py", test, "a suite")
+    (world.checkout / "e2e/suites/conftest.py").write_text(CONFTEST)
+    world.commit(world.checkout, "e2e/suites/smoke/test_smoke.py", test, "a suite")
     world.git(world.checkout, "push", "--quiet", "origin", "main")
 
 
@@ -256,7 +259,7 @@ def test_what_is_not_tested(stage: Stage, built: image.Built) -> None:
     deploy(stage)
     refused(stage, BadInput, "there is no suite 'load'", lambda: run(stage, "dev", "load"))
     refused(stage, BadInput, "there is no suite 'integration'", lambda: run(stage, "stage"))
-    draft = stage.world.checkout / "e2e/gates/smoke/test_draft.py"
+    draft = stage.world.checkout / "e2e/suites/smoke/test_draft.py"
     draft.write_text("")
     refused(stage, BadInput, "the suites are not committed", lambda: run(stage))
     draft.unlink()

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 import semver
-from delivery.cluster import fetch, platforms, published, released, tools
-from delivery.cluster.catalog import Catalog
-from delivery.cluster.platforms import KNOWN, Platform
-from delivery.cluster.released import Signed, Tool
 from delivery.errors import BadInput, PlatformError
+from local import fetch, platforms, published, released, tools
+from local.catalog import Catalog
+from local.platforms import KNOWN, Platform
+from local.released import Signed, Tool
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Platform("linux", "amd64")
@@ -356,7 +356,7 @@ def test_a_checksum_of_another_version_does_not_count(
 
 
 def test_every_address_of_the_file_can_be_filled_in() -> None:
-    """A misspelt placeholder in cluster/versions.yaml is found here, not by whoever runs `make pin`."""
+    """A misspelt placeholder in scripts/local/versions.yaml is found here, not by whoever runs `make pin`."""
     for tool in released.tools(Catalog(ROOT)).values():
         signed = tool.signed or Signed()
         for template in (tool.url, tool.member, tool.list, signed.bundle, signed.program, signed.pgp):
@@ -368,7 +368,7 @@ def test_every_address_of_the_file_can_be_filled_in() -> None:
 
 
 def test_a_malformed_section_is_bad_input() -> None:
-    """A mistake in cluster/versions.yaml is one line that names the tool."""
+    """A mistake in scripts/local/versions.yaml is one line that names the tool."""
     catalog = Catalog(ROOT)
     del catalog.versions["tools"]["helm"]["url"]
     with pytest.raises(released.BadInput, match=r"versions\.yaml: tools\.helm: "):

@@ -1,4 +1,4 @@
-module manual-app/e2e/online/node
+module platform/node
 
 go 1.26.3
 

@@ -101,7 +101,7 @@ def _signatures(one: Envelope) -> list[Any]:
 
 
 def _run(arguments: list[str], *, password: str = "", docker_config: Path | None = None) -> str:
-    from delivery.cluster import tools
+    from local import tools
 
     environment = os.environ | direct.environment() | {"COSIGN_PASSWORD": password}
     if docker_config:

@@ -40,7 +40,7 @@ def _set(values: Mapping[str, str] | None) -> list[str]:
 
 
 def _run(command: list[Any], what: str) -> bytes:
-    from delivery.cluster import tools
+    from local import tools
 
     helm = Command(executable=str(tools.path("helm")))
     try:

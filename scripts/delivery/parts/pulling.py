@@ -87,7 +87,9 @@ def failure(name: str, said: str) -> PullFailed:
     if re.search(rf"manifest unknown|name unknown|\b404\b|{re.escape(asked)}(: | )not found", text):
         if "@sha256:" in name:
             return PinGone(f"the pinned {name} is not in {host} any more", "pin what is there now: make pin")
-        return PullFailed(f"{host} has no {name}: {said}", "is the name right? see cluster/versions.yaml")
+        return PullFailed(
+            f"{host} has no {name}: {said}", "is the name right? see scripts/local/versions.yaml"
+        )
     if re.search(r"time-?out|deadline exceeded|no such host|connection re|unreachable|\beof\b|dial ", text):
         return RegistrySilent(
             f"{host} does not answer: {said}",

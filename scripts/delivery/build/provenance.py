@@ -1,0 +1,100 @@
+"""What an image is made of and how: an SBOM (CycloneDX) and a build provenance (SLSA v1), signed, attached.
+
+Both are made from the registry's image and the record of its build, so that a build that was stopped before is
+completed by the next one.
+"""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from delivery.parts import syft
+from delivery.parts.registry import Registry
+from delivery.pipeline import BUILD, Cluster, Pipeline
+from delivery.signed import keys, statements
+
+BUILD_TYPE = "https://delivery/docker-build/v1"
+BUILDER = "https://delivery/delivery-build"
+
+
+def complete(
+    pipeline: Pipeline,
+    cluster: Cluster,
+    registry: Registry,
+    digest: str,
+    parameters: Mapping[str, str],
+    bases: Mapping[str, Mapping[str, Any]],
+    started: str,
+    finished: str,
+) -> None:
+    """Attach the SBOM and the provenance that the digest lacks.
+
+    `parameters` are the build's arguments, `bases` what the images are known by that it started from.
+    """
+    image = statements.reference(pipeline, cluster, digest)
+    made: dict[str, Callable[[], dict[str, Any]]] = {
+        statements.SBOM: lambda: syft.sbom(image, keys.docker_config(cluster)),
+        statements.PROVENANCE: lambda: provenance(pipeline, parameters, bases, started, finished),
+    }
+    for kind in missing(pipeline, cluster, registry, digest):
+        statements.put(pipeline, cluster, digest, kind, made[kind](), BUILD)
+
+
+def missing(pipeline: Pipeline, cluster: Cluster, registry: Registry, digest: str) -> list[str]:
+    """Which of the two are not attached to a digest, signed by the build's key."""
+    kinds = (statements.SBOM, statements.PROVENANCE)
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        found = pool.map(
+            lambda kind: statements.read(pipeline, cluster, registry, digest, kind, [BUILD]).statements, kinds
+        )
+        return [kind for kind, there in zip(kinds, found, strict=True) if not there]
+
+
+def sbom(pipeline: Pipeline, cluster: Cluster, registry: Registry, digest: str) -> dict[str, Any] | None:
+    """The bill of materials that the build attached to a digest; None when there is none that verifies."""
+    found = statements.read(pipeline, cluster, registry, digest, statements.SBOM, [BUILD]).statements
+    return found[-1].predicate if found else None
+
+
+def provenance(
+    pipeline: Pipeline,
+    parameters: Mapping[str, str],
+    bases: Mapping[str, Mapping[str, Any]],
+    started: str,
+    finished: str,
+) -> dict[str, Any]:
+    """SLSA's provenance v1: from which commit, on which base images, with which arguments."""
+    source = {
+        "name": "source",
+        "uri": f"git+{pipeline.git.url}",
+        "digest": {"gitCommit": parameters["REVISION"]},
+    }
+    images = [_base(name, base) for name, base in sorted(bases.items())]
+    metadata = {"startedOn": started, "finishedOn": finished}
+    return {
+        "buildDefinition": {
+            "buildType": BUILD_TYPE,
+            "externalParameters": {
+                "source": f"{source['uri']}@{parameters['REVISION']}",
+                "context": pipeline.image.context,
+                "arguments": dict(parameters),
+            },
+            "internalParameters": {},
+            "resolvedDependencies": [source, *images],
+        },
+        "runDetails": {
+            "builder": {"id": BUILDER},
+            "metadata": {key: value for key, value in metadata.items() if value},
+        },
+    }
+
+
+def _base(name: str, base: Mapping[str, Any]) -> dict[str, Any]:
+    found = {
+        "name": name,
+        "uri": f"docker:{name}",
+        "digest": {"sha256": str(base["digest"]).removeprefix("sha256:")},
+    }
+    # A pinned digest is the registry's, and anybody can ask for it. Another is known to the builder's Docker
+    # alone, and its two stores count different things.
+    return found if base["pinned"] else found | {"annotations": {"pinned": False, "digestOf": base["of"]}}

@@ -1,0 +1,1 @@
+"""What Git asks of an environment: its values, the chart rendered with them, the commit that changes them."""

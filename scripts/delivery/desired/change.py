@@ -1,0 +1,214 @@
+"""The commit that asks an environment for a digest: two values in one file, and a message that says all.
+
+Never by force. When somebody else was faster, everything is checked again on what is there now.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from delivery.desired import manifests as desired
+from delivery.desired.manifests import Desired
+from delivery.errors import BadInput, NotReached, Refused
+from delivery.parts import git, values
+from delivery.pipeline import Cluster, Environment, Pipeline
+
+ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for: this digest in that environment."""
+
+    environment: Environment
+    digest: str
+    build: str
+    revision: str
+    promoted_from: str | None
+    evidence: str = ""  # the hash of what the gate rested on
+    approved_by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Change:
+    """What came of it: the commit on the server that asks for the digest, new or already there."""
+
+    commit: str
+    before: str
+    desired: Desired
+    new: bool
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One change of the past, read from its commit."""
+
+    commit: str
+    date: str
+    author: str
+    environment: str
+    build: str
+    before: str
+    after: str
+    revision: str
+    promoted_from: str
+    evidence: str
+    approved_by: str
+    requested_by: str
+
+
+def apply(
+    pipeline: Pipeline,
+    cluster: Cluster,
+    plan: Callable[[git.Repository, str], Request],
+    render: Callable[[Path, Environment, str], Desired] | None = None,
+) -> Change:
+    """Commit and push what `plan` asks for on top of the server's branch.
+
+    `plan(repository, commit)` checks every precondition on exactly that commit and raises when one fails;
+    it is asked again for each new commit that a race puts below ours. The new values must render before
+    anything is written.
+    """
+    render = render or (
+        lambda tree, environment, commit: desired.rendered(pipeline, tree, environment, commit)
+    )
+    by = author(pipeline)
+    with git.clone(cluster.git_url, pipeline.git.branch, cluster.git_credentials) as repository:
+        for _ in range(ATTEMPTS):
+            base = repository.commit("HEAD")
+            request = plan(repository, base)
+            before, changed = write(repository, request)
+            asked = render(repository.path, request.environment, base)
+            if not changed:
+                return Change(base, before, asked, new=False)
+            commit = _commit(repository, request, before, by)
+            try:
+                repository.push(cluster.git_url, commit, pipeline.git.branch)
+            except git.PushRejected:
+                newest = repository.fetch(cluster.git_url, f"refs/heads/{pipeline.git.branch}")
+                repository.raw("reset", "--hard", "--quiet", newest)
+                continue
+            return Change(commit, before, asked, new=True)
+    raise NotReached(
+        f"{pipeline.git.branch} moved {ATTEMPTS} times while we pushed; nothing was written", "run it again"
+    )
+
+
+def publish(pipeline: Pipeline, cluster: Cluster) -> bool:
+    """Bring the checkout's HEAD to the server's branch, forward only; False when it is already in there."""
+    checkout = git.Repository(git.checkout(pipeline.root).path, cluster.git_credentials)
+    head = checkout.commit("HEAD")
+    branch = pipeline.git.branch
+    for _ in range(ATTEMPTS):
+        there = checkout.fetch(cluster.git_url, f"refs/heads/{branch}")
+        if checkout.ok("merge-base", "--is-ancestor", head, there):
+            return False
+        if not checkout.ok("merge-base", "--is-ancestor", there, head):
+            raise BadInput(
+                f"HEAD ({head[:12]}) and {branch} of the Git server ({there[:12]}) have diverged",
+                f"git pull --rebase {cluster.git_url} {branch}",
+            )
+        try:
+            checkout.push(cluster.git_url, head, branch)
+        except git.PushRejected:
+            continue
+        return True
+    raise NotReached(f"{branch} moved {ATTEMPTS} times while we pushed; nothing was written", "run it again")
+
+
+def history(repository: git.Repository, commit: str = "HEAD") -> Iterator[Entry]:
+    """The changes that led to a commit, newest first; other commits are passed over."""
+    trailers = (
+        *("Environment", "Build", "Digest-Before", "Digest-After", "Source-Revision", "Promoted-From"),
+        *("Evidence", "Approved-By", "Requested-By"),
+    )
+    fields = ["%H", "%aI", "%an", *(f"%(trailers:key={name},valueonly,separator=%x20)" for name in trailers)]
+    for record in repository.run("log", "-z", f"--format={'%x1f'.join(fields)}", commit).split("\0"):
+        cut = [field.strip() for field in record.split("\x1f")]
+        if len(cut) == len(fields) and cut[3] and cut[6]:
+            yield Entry(*cut)
+
+
+def wanted(
+    repository: git.Repository,
+    source: Environment,
+    environment: Environment,
+    commit: str,
+    meant: str | None = None,
+) -> str:
+    """What can enter an environment: the digest that the one before asks for; Refused when another is meant."""
+    try:
+        _, asked = desired.image(repository, source, commit)
+    except desired.NothingYet as error:
+        raise Refused(
+            f"nothing can enter {environment.name}: {error.message}",
+            f"first: delivery {'promote ' + source.name if source.source else 'deploy'}",
+        ) from None
+    if meant is not None and asked != meant:
+        raise Refused(
+            f"{source.name} asks for {asked[:19]}, not for {meant[:19]}: "
+            f"{environment.name} takes only what {source.name} runs",
+            f"bring it to {source.name} first, or promote what is there",
+        )
+    return asked
+
+
+def write(repository: git.Repository, request: Request) -> tuple[str, bool]:
+    """Change the two values on disk; the digest before, and whether anything is different now."""
+    name = request.environment.values
+    file = repository.path / name
+    try:
+        text = file.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        raise BadInput(f"{name} is not in Git", "see pipeline.yaml: values") from None
+    except UnicodeDecodeError:
+        raise BadInput(f"{name} is not UTF-8 text", f"see who wrote it: git log -- {name}") from None
+    try:
+        before = desired.named(text, name)[1]
+    except desired.NothingYet:
+        before = "none"
+    after = values.replace(text, {desired.TAG: request.build, desired.DIGEST: request.digest}, name)
+    file.write_bytes(after.encode("utf-8"))
+    return before, after != text
+
+
+def _commit(repository: git.Repository, request: Request, before: str, author: tuple[str, str]) -> str:
+    name, email = author
+    environment = request.environment
+    app = repository_name(environment)
+    trailers = {
+        "Environment": environment.name,
+        "Build": request.build,
+        "Digest-Before": before,
+        "Digest-After": request.digest,
+        "Source-Revision": request.revision,
+        "Promoted-From": request.promoted_from or "build",
+        "Evidence": f"sha256:{request.evidence}" if request.evidence else "",
+        "Approved-By": ", ".join(request.approved_by),
+        "Requested-By": f"{name} <{email}>",
+    }
+    message = f"{environment.name}: {app} {request.build}\n\n"
+    message += "".join(f"{key}: {value}\n" for key, value in trailers.items() if value)
+    repository.raw("add", "--", environment.values)
+    identity = ("-c", f"user.name={name}", "-c", f"user.email={email}")
+    repository.raw(*identity, "commit", "--quiet", "--no-verify", "--message", message)
+    return repository.commit("HEAD")
+
+
+def repository_name(environment: Environment) -> str:
+    """The app's name for people: its Application without the environment."""
+    return environment.application.removesuffix(f"-{environment.name}")
+
+
+def author(pipeline: Pipeline) -> tuple[str, str]:
+    """Name and e-mail of who asks, as git of this checkout knows them."""
+    checkout = git.Repository(pipeline.root)
+
+    def configured(key: str, fallback: str) -> str:
+        try:
+            found = checkout.run("config", "--get", key)
+        except git.GitFailed:
+            found = ""
+        return " ".join(found.replace("<", "").replace(">", "").split()) or fallback
+
+    return configured("user.name", "delivery"), configured("user.email", "delivery@localhost")

@@ -1,0 +1,133 @@
+"""What Git asks of an environment: its values at one commit, and the chart rendered with them."""
+
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from delivery.errors import BadInput
+from delivery.parts import values
+from delivery.parts.git import Repository
+from delivery.pipeline import Environment, Pipeline
+
+UNSET = "set-by-promotion"
+TAG, DIGEST = ("image", "tag"), ("image", "digest")
+_DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
+
+
+@dataclass(frozen=True)
+class Desired:
+    """What Git asks of one environment at one commit."""
+
+    commit: str
+    repository: str
+    digest: str
+    tag: str
+    replicas: int
+    images: frozenset[str]  # every image that the rendered chart names, the app's included
+
+    @property
+    def image(self) -> str:
+        """The one way the app's image may be named."""
+        return f"{self.repository}@{self.digest}"
+
+
+class NothingYet(BadInput):
+    """The environment has no digest yet; its values say so."""
+
+
+def digest(text: str) -> str:
+    """The digest, when it is one; BadInput when it is malformed."""
+    if not _DIGEST.match(text):
+        raise BadInput(f"{text!r} is not a digest", "a digest is sha256: and 64 hexadecimal digits")
+    return text
+
+
+def named(text: str, file: str) -> tuple[str, str]:
+    """Tag and digest that a values file names; NothingYet, or BadInput when they are malformed."""
+    tag, found = values.get(text, TAG, file), values.get(text, DIGEST, file)
+    if UNSET in (tag, found):
+        raise NothingYet(f"{file} names no digest yet", "deploy or promote to that environment first")
+    if not _DIGEST.match(found):
+        raise BadInput(f"{file}: image.digest {found!r} is malformed", f"see who wrote it: git log -- {file}")
+    return tag, found
+
+
+def file(repository: Repository, environment: Environment, commit: str) -> bytes:
+    """An environment's values file as a commit has it; BadInput when it has none."""
+    text = repository.show(commit, environment.values)
+    if text is None:
+        raise BadInput(f"{environment.values} is not in Git at {commit[:12]}", "see pipeline.yaml: values")
+    return text
+
+
+def image(repository: Repository, environment: Environment, commit: str) -> tuple[str, str]:
+    """Tag and digest that an environment asks for at a commit."""
+    return named(file(repository, environment, commit).decode("utf-8", "replace"), environment.values)
+
+
+def at(pipeline: Pipeline, repository: Repository, environment: Environment, commit: str) -> Desired:
+    """What a commit asks of an environment, rendered as Argo CD renders it."""
+    with tempfile.TemporaryDirectory(prefix="delivery-chart-") as folder:
+        repository.export(commit, pipeline.chart.path, Path(folder))
+        if not environment.values.startswith(f"{pipeline.chart.path}/"):
+            repository.export(commit, environment.values, Path(folder))
+        return rendered(pipeline, Path(folder), environment, commit)
+
+
+def rendered(pipeline: Pipeline, tree: Path, environment: Environment, commit: str) -> Desired:
+    """The same from a tree on disk; BadInput when the chart does not pin the app to the values' digest."""
+    from delivery.parts import helm
+
+    values_file = tree / environment.values
+    tag, wanted = named(values_file.read_text(encoding="utf-8"), environment.values)
+    documents = helm.template(
+        tree / pipeline.chart.path, values_file, pipeline.chart.release, environment.namespace
+    )
+    pinned = f"{pipeline.image.repository}@{wanted}"
+    replicas, images = 0, set()
+    for document in documents:
+        template = _pod_template(document)
+        containers = _containers(template)
+        images |= {container["image"] for container in containers}
+        labels = template.get("metadata", {}).get("labels") or {}
+        if labels.get("app.kubernetes.io/name") != pipeline.chart.release:
+            continue
+        for container in containers:
+            if container["image"] != pinned:
+                raise BadInput(
+                    f"the chart renders {container['image']} for {environment.name}, not {pinned}",
+                    "the chart must use image.repository@image.digest of the values, and nothing else",
+                )
+        if document["kind"] == "Deployment":
+            replicas += int(document["spec"].get("replicas", 1))
+    if not replicas:
+        raise BadInput(
+            f"the chart renders no Deployment labelled {pipeline.chart.release} for {environment.name}",
+            "its pods need the label app.kubernetes.io/name",
+        )
+    return Desired(commit, pipeline.image.repository, wanted, tag, replicas, frozenset(images))
+
+
+def same(pipeline: Pipeline, repository: Repository, environment: Environment, a: str, b: str) -> bool:
+    """Whether two commits ask the same of an environment: the chart and its own values, not the others'."""
+    if a == b:
+        return True
+    others = [f":(exclude){e.values}" for e in pipeline.environments if e.name != environment.name]
+    return repository.ok("diff", "--quiet", a, b, "--", pipeline.chart.path, environment.values, *others)
+
+
+def _pod_template(document: dict[str, Any]) -> dict[str, Any]:
+    if document.get("kind") == "Pod":
+        return document
+    spec = document.get("spec") or {}
+    if document.get("kind") == "CronJob":
+        spec = spec.get("jobTemplate", {}).get("spec", {})
+    template = spec.get("template") if isinstance(spec, dict) else None
+    return template if isinstance(template, dict) else {}
+
+
+def _containers(template: dict[str, Any]) -> list[dict[str, Any]]:
+    spec = template.get("spec") or {}
+    return [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]

@@ -1,0 +1,53 @@
+"""What a test result depends on besides the image: suites, chart and the environment's values, as hashes."""
+
+import hashlib
+from dataclasses import dataclass
+
+from delivery.desired import manifests as desired
+from delivery.errors import BadInput
+from delivery.parts.git import Repository
+from delivery.pipeline import Environment, Pipeline
+
+SUITES = "e2e/suites"
+
+
+@dataclass(frozen=True)
+class Trees:
+    """What was tested with what: the same hashes mean the same content."""
+
+    suites: str  # git's tree hash
+    chart: str  # sha256 over the chart without any environment's values
+    values: str  # sha256 of the environment's values file
+
+
+def at(pipeline: Pipeline, repository: Repository, environment: Environment, commit: str) -> Trees:
+    """The hashes of a commit, as an environment sees it."""
+    return Trees(
+        suites(repository, commit),
+        chart(pipeline, repository, commit),
+        values(repository, environment, commit),
+    )
+
+
+def suites(repository: Repository, commit: str) -> str:
+    """git's own hash of the suites' folder."""
+    line = repository.run("ls-tree", "--full-tree", commit, "--", SUITES)
+    if not line:
+        raise BadInput(f"{SUITES}/ is not in Git at {commit[:12]}", "commit the suites first")
+    return line.split()[2]
+
+
+def chart(pipeline: Pipeline, repository: Repository, commit: str) -> str:
+    """Like a tree hash, but of everything in the chart except the environments' values files."""
+    values_files = {environment.values for environment in pipeline.environments}
+    listed = repository.raw("ls-tree", "-r", "-z", "--full-tree", commit, "--", pipeline.chart.path)
+    entries = [entry for entry in listed.split(b"\0") if entry]
+    kept = [entry for entry in entries if entry.partition(b"\t")[2].decode() not in values_files]
+    if not kept:
+        raise BadInput(f"{pipeline.chart.path}/ is not in Git at {commit[:12]}", "commit the chart first")
+    return hashlib.sha256(b"\0".join(sorted(kept))).hexdigest()
+
+
+def values(repository: Repository, environment: Environment, commit: str) -> str:
+    """The hash of an environment's values file."""
+    return hashlib.sha256(desired.file(repository, environment, commit)).hexdigest()

@@ -1,0 +1,1 @@
+"""May this digest enter that environment? The facts gathered once, and the pure decision."""

@@ -1,0 +1,191 @@
+"""May this digest enter that environment? A pure decision, with every reason why not."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from delivery.desired.manifests import Desired
+from delivery.desired.tree import Trees
+from delivery.errors import Unknown
+from delivery.pipeline import Environment, Freeze, Pipeline
+from delivery.proof.decide import Proof, Verdict
+from delivery.signed import approval, evidence
+from delivery.signed.approval import CLOCKS_DIFFER
+from delivery.signed.evidence import Evidence
+
+
+@dataclass(frozen=True)
+class Question:
+    """Everything that the decision rests on."""
+
+    pipeline: Pipeline
+    target: Environment
+    digest: str
+    source: Proof  # the environment before
+    evidence: evidence.Found | Unknown  # its tests of the digest
+    approvals: approval.Found | Unknown
+    trees: Trees  # what would be deployed now
+    change: approval.Change
+    authors: frozenset[str]  # of the source commit and of the change
+    rules: bool  # whether the pipeline.yaml that we read is the one that would be deployed with it
+    now: datetime
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The answer; it is yes only when nothing stands against it."""
+
+    refusals: tuple[str, ...]  # known to be wrong
+    unknowns: tuple[str, ...]  # could not be found out
+    uses: tuple[Evidence, ...] = ()
+    approved_by: tuple[str, ...] = ()
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the digest may enter."""
+        return not self.refusals and not self.unknowns
+
+
+def decide(question: Question) -> Decision:
+    """Whether a digest may enter: proven in the environment before, tested there, approved, not frozen.
+
+    Absence refuses, and so does everything that is not known.
+    """
+    refusals, unknowns = _proven(question)
+    if not question.rules:
+        refusals.append(
+            "the pipeline.yaml of this checkout is not the one on the server: git pull, or push it"
+        )
+    refusals += tested(question)
+    refusals += _soaked(question)
+    refusals += [
+        f"{question.target.name} is frozen until {until:%Y-%m-%d %H:%M %Z}: {freeze.reason}"
+        for freeze in question.target.freeze
+        if (until := frozen_until(freeze, question.now))
+    ]
+    against, approved_by = _approved(question)
+    refusals += against
+    for piece in (question.evidence, question.approvals):
+        if isinstance(piece, Unknown):
+            unknowns.append(piece.reason)
+    return Decision(tuple(refusals), tuple(dict.fromkeys(unknowns)), uses(question), approved_by)
+
+
+def uses(question: Question) -> tuple[Evidence, ...]:
+    """The evidence that the decision rests on: the newest run."""
+    newest = None if isinstance(question.evidence, Unknown) else question.evidence.newest
+    return (newest,) if newest else ()
+
+
+def tested(question: Question) -> list[str]:
+    """What is wrong with the tests of the environment before; nothing when they PASSED with all this."""
+    found, source = question.evidence, _source(question)
+    if isinstance(found, Unknown):
+        return []
+    newest = found.newest
+    if newest is None:
+        return [
+            f"{source.name} has no evidence about {question.digest[:19]}",
+            *(f"{source.name}: {reason}" for reason in found.rejected),
+        ]
+    if newest.environment != source.name:
+        return [f"the evidence is about {newest.environment}, not about {source.name}"]
+    reasons = []
+    if newest.result != "PASSED":
+        why = f": {newest.reasons[0]}" if newest.reasons else ""
+        reasons.append(f"the newest test of {source.name} {newest.result}{why}")
+    elif newest.failed or newest.warned:
+        reasons.append(f"the newest test of {source.name} names tests that did not pass")
+    for suite in source.tests.requires:
+        said = newest.suites.get(suite)
+        if said is None:
+            reasons.append(f"{source.name} requires suite {suite}, which did not run")
+        elif said != "PASSED":
+            reasons.append(f"{source.name} requires suite {suite}, which {said}")
+    for check in sorted(newest.excused - set(source.tests.without)):
+        reasons.append(f"{source.name} requires check {check}, which could not be made")
+    for what in ("suites", "chart", "values"):
+        if getattr(newest.trees, what) != getattr(question.trees, what):
+            reasons.append(f"the {what} changed since {source.name} was tested")
+    return reasons + _aged(question, newest, source)
+
+
+def frozen_until(freeze: Freeze, now: datetime) -> datetime | None:
+    """When a freeze that holds now ends; None when it does not hold."""
+    from cronsim import CronSim
+
+    there = now.astimezone(ZoneInfo(freeze.zone))
+    # One second on: a freeze that begins this very moment holds.
+    began = next(CronSim(freeze.since, there + timedelta(seconds=1), reverse=True))
+    end = (began.astimezone(now.tzinfo) + timedelta(hours=freeze.hours)).astimezone(there.tzinfo)
+    return end if end > there else None
+
+
+def _source(question: Question) -> Environment:
+    return question.pipeline.environment(question.target.source or "")
+
+
+def _proven(question: Question) -> tuple[list[str], list[str]]:
+    source, target, digest = question.source, question.target, question.digest
+    before = source.facts.environment
+    refusals, unknowns = [], []
+    if before != target.source:
+        refusals.append(f"{target.name} takes digests from {target.source}, not from {before}")
+    wanted = source.facts.desired
+    if isinstance(wanted, Desired) and wanted.digest != digest:
+        refusals.append(f"{before} is at {wanted.digest[:19]}, not at {digest[:19]}")
+    if source.verdict is Verdict.MISMATCH:
+        refusals += [f"{before}: {reason}" for reason in source.reasons]
+    if source.verdict is Verdict.UNKNOWN:
+        unknowns += [f"{before}: {reason}" for reason in source.reasons]
+    return refusals, unknowns
+
+
+def _aged(question: Question, newest: Evidence, source: Environment) -> list[str]:
+    age = question.now - newest.finished
+    if age > timedelta(hours=source.tests.maximum_age):
+        return [
+            f"the test of {source.name} expired: it is {age / timedelta(hours=1):.0f} h old "
+            f"and counts for {source.tests.maximum_age:g} h"
+        ]
+    if age < -timedelta(seconds=CLOCKS_DIFFER):
+        return [f"the test of {source.name} is from the future: {newest.finished:%Y-%m-%d %H:%M %Z}"]
+    return []
+
+
+def _soaked(question: Question) -> list[str]:
+    source = _source(question)
+    if isinstance(question.evidence, Unknown) or not source.tests.soak:
+        return []
+    passed = [one.finished for one in question.evidence.evidence if one.result == "PASSED"]
+    if not passed:
+        return []  # there is a stronger reason
+    left = timedelta(minutes=source.tests.soak) - (question.now - min(passed))
+    if left <= timedelta():
+        return []
+    minutes = -(-left // timedelta(minutes=1))
+    return [
+        f"it first passed {source.name} less than {source.tests.soak:g} minutes ago: {minutes} more to wait"
+    ]
+
+
+def _approved(question: Question) -> tuple[list[str], tuple[str, ...]]:
+    target, found = question.target, question.approvals
+    if target.approval is None or isinstance(found, Unknown) or isinstance(question.evidence, Unknown):
+        return [], ()
+    used = evidence.set_hash(uses(question))
+    valid: dict[str, None] = {}
+    against = [f"{target.name}: {reason}" for reason in found.rejected]
+    for one in found.approvals:
+        why = approval.objections(
+            *(one, question.pipeline, target, used, question.change, question.authors, question.now)
+        )
+        if why:
+            against.append(f"an approval by {one.said.approver[:80]} {', '.join(why)}")
+        else:
+            valid[one.said.approver] = None
+    if len(valid) >= target.approval.required:
+        return [], tuple(valid)
+    missing = target.approval.required - len(valid)
+    count = "one approval" if missing == 1 else f"{missing} approvals"
+    return [f"{target.name} needs {count}{' more' if valid else ''}", *against], tuple(valid)

@@ -1,0 +1,295 @@
+"""The proof: what Git asks, what Argo CD did, what every pod runs and each replica answers, side by side.
+
+A pure decision. PROVEN only when every piece is there and all agree; a piece that is missing is UNKNOWN,
+one that contradicts is MISMATCH. Both come with every reason.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from delivery.desired.manifests import Desired
+from delivery.errors import Unknown
+from delivery.parts.argocd import Application
+
+_REFERENCE = re.compile(r"^(?:docker-pullable://)?(?P<repository>[^@]+)@(?P<digest>sha256:[0-9a-f]{64})$")
+
+
+class Verdict(StrEnum):
+    """How a proof ends."""
+
+    PROVEN = "PROVEN"
+    MISMATCH = "MISMATCH"
+    UNKNOWN = "UNKNOWN"
+
+
+@dataclass(frozen=True)
+class Container:
+    """One container of a pod: what was asked for, and what the node says it runs."""
+
+    name: str
+    kind: Literal["init", "app", "ephemeral"]
+    image: str
+    image_id: str
+    state: str = "running"
+
+
+@dataclass(frozen=True)
+class Pod:
+    """One pod of the namespace."""
+
+    name: str
+    app: str  # its label app.kubernetes.io/name
+    phase: str
+    ready: bool
+    terminating: bool
+    job: bool
+    containers: tuple[Container, ...]
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it is on its way out, or failed for good: an older digest of ours is no contradiction."""
+        return self.terminating or self.phase == "Failed"
+
+    @property
+    def serves(self) -> bool:
+        """Whether it is meant to answer requests, now and further on."""
+        return not self.job and not self.terminating and self.phase not in ("Succeeded", "Failed")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one replica says about itself at /version."""
+
+    build: str
+    revision: str
+    environment: str
+
+
+@dataclass(frozen=True)
+class Image:
+    """What the registry says: the digest that the values' tag has, and what the image says of itself."""
+
+    tag_digest: str | None
+    build: str
+    revision: str
+    children: frozenset[str] = frozenset()  # of an index: the digests of its images, one for each platform
+    contradictions: tuple[str, ...] = ()  # where what is there is not what the digest stands for
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything that was read about one environment; what could not be read is Unknown, with its reason."""
+
+    environment: str
+    release: str  # the app's label
+    follows: bool  # Argo CD syncs by itself (else only the exact commit that it was told)
+    desired: Desired | Unknown
+    argocd: Application | Unknown
+    current: bool  # Argo CD's commit and Git's newest ask the same of this environment
+    pods: tuple[Pod, ...] | Unknown
+    answers: Mapping[str, Answer | Unknown]
+    image: Image | Unknown
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The verdict about one environment, with every reason against it, and what is worth knowing besides."""
+
+    facts: Facts
+    verdict: Verdict
+    mismatches: tuple[str, ...]
+    unknowns: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Everything that stands against PROVEN, contradictions first."""
+        return self.mismatches + self.unknowns
+
+
+class _Findings:
+    def __init__(self) -> None:
+        self.mismatches: list[str] = []
+        self.unknowns: list[str] = []
+        self.notes: list[str] = []
+
+
+def identity(image_id: str) -> tuple[str, str] | None:
+    """Repository and digest of an imageID or a pinned reference; None when it has not both."""
+    match = _REFERENCE.match(image_id)
+    return (match["repository"], match["digest"]) if match else None
+
+
+def runs(image_id: str, pinned: str, children: Collection[str] = ()) -> bool:
+    """Whether a node that shows this imageID runs the pinned image.
+
+    Most nodes show the digest that was asked for. Where that is of an index, some show the image of their own
+    platform instead: it counts when the index names it, and `children` are what the index names.
+    """
+    shown, wanted = identity(image_id), identity(pinned)
+    if shown is None or wanted is None:
+        return False
+    return shown == wanted or (shown[0] == wanted[0] and shown[1] in children)
+
+
+def decide(facts: Facts) -> Proof:
+    """The verdict; UNKNOWN outweighs PROVEN, MISMATCH outweighs both."""
+    found = _Findings()
+    _argocd(facts, found)
+    if isinstance(facts.desired, Unknown):
+        found.unknowns.append(facts.desired.reason)
+    else:
+        _image(facts.desired, facts.image, found)
+    if isinstance(facts.pods, Unknown):
+        found.unknowns.append(facts.pods.reason)
+    elif isinstance(facts.desired, Desired):
+        for pod in facts.pods:
+            _pod(pod, pod.app == facts.release, facts.desired, facts.image, found)
+        _replicas(facts, facts.desired, facts.pods, found)
+    verdict = Verdict.MISMATCH if found.mismatches else Verdict.UNKNOWN if found.unknowns else Verdict.PROVEN
+    unknowns = tuple(dict.fromkeys(found.unknowns))  # one cause can hide several pieces
+    return Proof(facts, verdict, tuple(found.mismatches), unknowns, tuple(found.notes))
+
+
+def _argocd(facts: Facts, found: _Findings) -> None:
+    argocd = facts.argocd
+    if isinstance(argocd, Unknown):
+        found.unknowns.append(argocd.reason)
+        return
+    if argocd.errors:
+        found.unknowns.append(f"Argo CD: {argocd.errors[0]}")
+    if argocd.syncing:
+        found.unknowns.append("Argo CD is still syncing")
+    if not facts.current:
+        at = (argocd.revision if facts.follows else argocd.told)[:12] or "no commit"
+        if facts.follows or not argocd.told:
+            found.unknowns.append(f"Argo CD is at {at}, Git asks for something newer")
+        else:
+            found.notes.append(f"Git has changed since; {facts.environment} stays at {at} until it is told")
+        return
+    if argocd.sync == "OutOfSync":
+        found.mismatches.append(f"Argo CD: the live objects differ from Git{_because(argocd)}")
+    elif argocd.sync != "Synced":
+        found.unknowns.append(f"Argo CD does not know whether it is in sync{_because(argocd)}")
+    if argocd.health != "Healthy":
+        found.unknowns.append(f"Argo CD calls it {argocd.health}{_because(argocd)}")
+
+
+def _because(argocd: Application) -> str:
+    return f" ({argocd.operation}: {argocd.message})" if argocd.failed else ""
+
+
+def _image(desired: Desired, image: Image | Unknown, found: _Findings) -> None:
+    if isinstance(image, Unknown):
+        found.unknowns.append(image.reason)
+        return
+    if image.tag_digest is None:
+        found.mismatches.append(f"tag {desired.tag} of Git's values is not in the registry")
+    elif image.tag_digest != desired.digest:
+        there = _short(image.tag_digest)
+        found.mismatches.append(
+            f"tag {desired.tag} points to {there} in the registry, not to {_short(desired.digest)}"
+        )
+    if image.contradictions:
+        found.mismatches.extend(image.contradictions)
+        return  # what it says of itself counts for nothing then
+    if image.build != desired.tag:
+        found.mismatches.append(
+            f"Git's values call it build {desired.tag}, the image says {image.build or 'nothing'}"
+        )
+    if not image.revision:
+        found.unknowns.append("the image does not say from which commit it was built")
+
+
+def _pod(pod: Pod, ours: bool, desired: Desired, image: Image | Unknown, found: _Findings) -> None:
+    if not pod.containers:
+        found.unknowns.append(f"pod {pod.name} shows no containers")
+    if pod.leaving:
+        found.notes.append(
+            f"pod {pod.name} {'is terminating' if pod.terminating else 'failed and runs no more'}"
+        )
+    for container in pod.containers:
+        where = f"pod {pod.name}, container {container.name}"
+        where += "" if container.kind == "app" else f" ({container.kind})"
+        if not container.image_id:
+            if not pod.terminating:
+                found.unknowns.append(f"{where} does not say what it runs ({container.state})")
+        elif pod.leaving:
+            _leaving(where, container, desired, found)
+        else:
+            _running(where, container, ours, desired, image, found)
+        if not pod.leaving and container.image not in ({desired.image} if ours else desired.images):
+            found.mismatches.append(f"{where} was started as {_short(container.image)}, not as Git asks")
+
+
+def _running(
+    where: str,
+    container: Container,
+    ours: bool,
+    desired: Desired,
+    image: Image | Unknown,
+    found: _Findings,
+) -> None:
+    children = image.children if isinstance(image, Image) else frozenset()
+    allowed = {desired.image} if ours else desired.images
+    if any(runs(container.image_id, one, children if one == desired.image else ()) for one in allowed):
+        return
+    shown = identity(container.image_id)
+    if isinstance(image, Unknown) and shown and shown[0] == desired.repository:
+        found.unknowns.append(
+            f"{where} runs {_short(container.image_id)}; whether that is an image of the index "
+            f"{_short(desired.digest)} is not known: {image.reason}"
+        )
+        return
+    found.mismatches.append(f"{where} runs {_short(container.image_id)}{_instead(ours, desired)}")
+
+
+def _leaving(where: str, container: Container, desired: Desired, found: _Findings) -> None:
+    shown = identity(container.image_id)
+    repositories = {pinned[0] for image in desired.images if (pinned := identity(image))}
+    if shown is None or shown[0] not in repositories:
+        found.mismatches.append(f"{where} runs {_short(container.image_id)}, which Git never asked for")
+
+
+def _instead(ours: bool, desired: Desired) -> str:
+    return f", Git asks for {_short(desired.digest)}" if ours else ", which Git does not ask for"
+
+
+def _replicas(facts: Facts, desired: Desired, pods: tuple[Pod, ...], found: _Findings) -> None:
+    serving = [pod for pod in pods if pod.app == facts.release and pod.serves]
+    ready = [pod for pod in serving if pod.ready]
+    if len(ready) < max(desired.replicas, 1):
+        found.unknowns.append(f"{len(ready)} of {max(desired.replicas, 1)} replicas are Ready")
+    for pod in serving:
+        if not pod.ready:
+            states = ", ".join(sorted({c.state for c in pod.containers if c.state != "running"}))
+            found.unknowns.append(f"pod {pod.name} is not Ready{f' ({states})' if states else ''}")
+        else:
+            _answer(pod.name, facts.answers.get(pod.name), facts, desired, found)
+
+
+def _answer(
+    pod: str, answer: Answer | Unknown | None, facts: Facts, desired: Desired, found: _Findings
+) -> None:
+    if answer is None or isinstance(answer, Unknown):
+        reason = answer.reason if answer else "was not asked"
+        found.unknowns.append(f"pod {pod} does not answer /version: {reason}")
+        return
+    if answer.build != desired.tag:
+        found.mismatches.append(f"pod {pod} says it is build {answer.build}, Git asks for {desired.tag}")
+    if answer.environment != facts.environment:
+        found.mismatches.append(f"pod {pod} says it is in {answer.environment}, not {facts.environment}")
+    built_from = facts.image.revision if isinstance(facts.image, Image) else ""
+    if built_from and answer.revision != built_from:
+        found.mismatches.append(
+            f"pod {pod} says it was built from {answer.revision[:12]}, its image says {built_from[:12]}"
+        )
+
+
+def _short(reference: str) -> str:
+    """A reference for people: the digest cut to twelve, the host left out."""
+    text = re.sub(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}", r"\1", reference)
+    return text.removeprefix("docker-pullable://") or "nothing"

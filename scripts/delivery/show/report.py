@@ -1,0 +1,295 @@
+"""What people and programs read: the proof as a table or as JSON with a stable schema."""
+
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from delivery.build.image import Built
+from delivery.desired.change import Entry
+from delivery.desired.manifests import Desired
+from delivery.errors import Unknown
+from delivery.gate import decide as gate
+from delivery.gate.gather import Next, Tests
+from delivery.pipeline import Cluster
+from delivery.proof.decide import Answer, Image, Pod, Proof, Verdict
+from delivery.verbs.promote import Preview
+from delivery.verbs.test import Tested
+
+_STYLE = {Verdict.PROVEN: "green", Verdict.MISMATCH: "red", Verdict.UNKNOWN: "yellow"}
+
+
+def write_json(document: Any) -> None:
+    """One JSON document on standard output."""
+    json.dump(document, sys.stdout, indent=2, ensure_ascii=False)
+    sys.stdout.write("\n")
+
+
+def proof_document(cluster: Cluster, proofs: Iterable[Proof]) -> dict[str, Any]:
+    """The proofs as data: schema delivery/proof/v1."""
+    proofs = list(proofs)
+    return {
+        "schema": "delivery/proof/v1",
+        "cluster": cluster.name,
+        "verdict": str(worst(proofs)),
+        "environments": [_environment(one) for one in proofs],
+    }
+
+
+def status_document(cluster: Cluster, proofs: Iterable[Proof], ahead: Iterable[Next]) -> dict[str, Any]:
+    """The proofs, and what each environment would take next: schema delivery/status/v1."""
+    next_ = [
+        {
+            "environment": one.environment,
+            "digest": one.digest,
+            "build": one.build,
+            "new": one.new,
+            **_decision(one.decision),
+        }
+        for one in ahead
+    ]
+    return proof_document(cluster, proofs) | {"schema": "delivery/status/v1", "next": next_}
+
+
+def report_document(
+    cluster: Cluster,
+    proofs: Iterable[Proof],
+    ahead: Iterable[Next],
+    tests: Iterable[Tests],
+    entries: Iterable[Entry],
+    at: datetime,
+) -> dict[str, Any]:
+    """All of it, as of one moment: the status, the evidence and the trail; schema delivery/report/v1."""
+    proofs = list(proofs)
+    return status_document(cluster, proofs, ahead) | {
+        "schema": "delivery/report/v1",
+        "at": at.isoformat(timespec="seconds"),
+        "one_digest": one_digest(proofs),
+        "tests": [_tests(one) for one in tests],
+        "changes": history_document(entries)["changes"],
+    }
+
+
+def one_digest(proofs: Iterable[Proof]) -> str | None:
+    """The digest that is proven in each of several environments, or None."""
+    proofs = list(proofs)
+    digests = {one.facts.desired.digest for one in proofs if isinstance(one.facts.desired, Desired)}
+    same = len(proofs) > 1 and len(digests) == 1 and worst(proofs) is Verdict.PROVEN
+    return digests.pop() if same else None
+
+
+def built_document(built: Built) -> dict[str, Any]:
+    """The image of a commit: schema delivery/build/v1."""
+    facts = {name: getattr(built, name) for name in ("digest", "build", "version", "revision", "new")}
+    return {"schema": "delivery/build/v1", **facts}
+
+
+def tested_document(tested: Tested) -> dict[str, Any]:
+    """One run of the suites: schema delivery/test/v1."""
+    return {"schema": "delivery/test/v1", **asdict(tested)}
+
+
+def preview_document(preview: Preview) -> dict[str, Any]:
+    """What a promotion would change: schema delivery/preview/v1."""
+    facts = {name: getattr(preview, name) for name in ("environment", "build", "before", "after", "diff")}
+    return {"schema": "delivery/preview/v1", **facts, **_decision(preview.decision)}
+
+
+def history_document(entries: Iterable[Entry]) -> dict[str, Any]:
+    """The changes of the past: schema delivery/history/v1."""
+    return {"schema": "delivery/history/v1", "changes": [asdict(entry) for entry in entries]}
+
+
+def worst(proofs: Iterable[Proof]) -> Verdict:
+    """The verdict about all of them together; about none at all it is UNKNOWN."""
+    found = {one.verdict for one in proofs}
+    if Verdict.MISMATCH in found:
+        return Verdict.MISMATCH
+    return Verdict.PROVEN if found == {Verdict.PROVEN} else Verdict.UNKNOWN
+
+
+def print_proofs(proofs: Iterable[Proof]) -> None:
+    """The proof table, read from the pods, and every reason below it."""
+    proofs = list(proofs)
+    console = _console()
+    table = _table("environment", "build", "digest", "commit", "pods", "argo cd", "verdict")
+    for one in proofs:
+        row = _row(one)
+        table.add_row(*row, Text(one.verdict, style=_STYLE[one.verdict]))
+    console.print(table)
+    for one in proofs:
+        for reason in one.reasons:
+            line = f"  {one.facts.environment}: {reason}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        for note in one.notes:
+            console.print(f"  {one.facts.environment}: {note}", markup=False, highlight=False, style="dim")
+    if digest := one_digest(proofs):
+        _say(f"One digest in {', '.join(one.facts.environment for one in proofs)}: {digest}")
+
+
+def print_status(proofs: Iterable[Proof], ahead: Iterable[Next]) -> None:
+    """The proof table, and what each environment would take next, or what is missing."""
+    print_proofs(proofs)
+    for one in ahead:
+        if one.decision.allowed and one.new:
+            _say(f"{one.environment} can take build {one.build}: delivery promote {one.environment}")
+        elif one.new:
+            _say(f"{one.environment} cannot take build {one.build} yet:")
+            for reason in (*one.decision.refusals, *one.decision.unknowns):
+                _say(f"  {reason}")
+
+
+def print_tested(tested: Tested) -> None:
+    """How each suite ended, and every reason against PASSED."""
+    judgement = tested.judgement
+    for suite, result in judgement.suites.items():
+        _say(f"  {suite}: {result}")
+    for reason in judgement.reasons:
+        _say(f"  {reason}")
+    for one in judgement.excused:
+        _say(f"  not known, and not required: {one.check}: {one.reason}")
+    count = len(judgement.passed)
+    _say(f"{tested.environment} {judgement.result}: {count} tests of build {tested.build} passed")
+    _say(f"evidence sha256:{tested.evidence} about {tested.digest}")
+
+
+def print_preview(preview: Preview) -> None:
+    """The rendered difference, and the digest before and after."""
+    if preview.diff:
+        print(preview.diff)
+    _say(f"{preview.environment}: digest before {preview.before}")
+    _say(f"{preview.environment}: digest after  {preview.after} (build {preview.build})")
+    _say("dry run: nothing was written")
+
+
+def print_history(entries: Iterable[Entry]) -> None:
+    """The changes of the past, newest first."""
+    table = _table("when", "environment", "build", "digest", "before", "commit", "from", "by")
+    for one in entries:
+        table.add_row(
+            *(one.date, one.environment, one.build, _digest(one.after), _digest(one.before)),
+            *(one.commit[:12], one.promoted_from, one.requested_by),
+        )
+    _console().print(table)
+
+
+def print_checks(checks: Iterable[Any]) -> None:
+    """What `doctor` found: one line for each part, a hint below what is wrong."""
+    console = _console()
+    for check in checks:
+        mark = Text("✓" if check.ok else "✗", style="green" if check.ok else "red")
+        console.print(Text.assemble(" ", mark, f" {check.name}: {check.seen}"), soft_wrap=True)
+        if not check.ok:
+            console.print(f"   hint: {check.hint}", markup=False, highlight=False, soft_wrap=True)
+
+
+def print_pinned(pinned: Any) -> None:
+    """What `pin` wrote, and by what each tool's checksums are believed."""
+    for one in pinned.changes:
+        print(f"{'.'.join(one.path)}: {one.after}{f' (was {one.before})' if one.before else ''}")
+    for name, by in pinned.believed.items():
+        print(f"{name}: believed by {by}")
+    print(f"{len(pinned.changes) or 'no'} pins changed in scripts/local/versions.yaml")
+
+
+def _environment(proof: Proof) -> dict[str, Any]:
+    facts = proof.facts
+    wanted = facts.desired if isinstance(facts.desired, Desired) else None
+    image = facts.image if isinstance(facts.image, Image) else None
+    return {
+        "environment": facts.environment,
+        "verdict": str(proof.verdict),
+        "mismatches": list(proof.mismatches),
+        "unknowns": list(proof.unknowns),
+        "notes": list(proof.notes),
+        "desired": wanted
+        and {
+            "commit": wanted.commit,
+            "image": wanted.image,
+            "digest": wanted.digest,
+            "build": wanted.tag,
+            "replicas": wanted.replicas,
+        },
+        "revision": image.revision if image else None,
+        "argocd": None if isinstance(facts.argocd, Unknown) else asdict(facts.argocd),
+        "pods": None if isinstance(facts.pods, Unknown) else [asdict(pod) for pod in facts.pods],
+        "answers": {
+            pod: asdict(answer) if isinstance(answer, Answer) else {"error": answer.reason}
+            for pod, answer in facts.answers.items()
+        },
+    }
+
+
+def _tests(tests: Tests) -> dict[str, Any]:
+    facts = {"environment": tests.environment, "digest": tests.digest}
+    if isinstance(tests.found, Unknown):
+        return facts | {"newest": None, "rejected": [], "error": tests.found.reason}
+    newest = tests.found.newest
+    return facts | {
+        "newest": newest
+        and {
+            "result": newest.result,
+            "suites": dict(newest.suites),
+            "excused": sorted(newest.excused),
+            "reasons": list(newest.reasons),
+            "finished": newest.finished.isoformat(timespec="seconds"),
+            "hash": newest.hash,
+        },
+        "rejected": list(tests.found.rejected),
+        "error": None,
+    }
+
+
+def _row(proof: Proof) -> tuple[str, ...]:
+    facts = proof.facts
+    wanted = facts.desired if isinstance(facts.desired, Desired) else None
+    pods: tuple[Pod, ...] = () if isinstance(facts.pods, Unknown) else facts.pods
+    ours = [pod for pod in pods if pod.app == facts.release and pod.serves]
+    builds = sorted({answer.build for answer in facts.answers.values() if isinstance(answer, Answer)})
+    digests = sorted({c.image_id.partition("@")[2] for pod in ours for c in pod.containers if c.image_id})
+    revision = facts.image.revision if isinstance(facts.image, Image) else ""
+    ready = f"{sum(pod.ready for pod in ours)}/{wanted.replicas if wanted else '?'} ready"
+    argo = "?" if isinstance(facts.argocd, Unknown) else f"{facts.argocd.sync}, {facts.argocd.health}"
+    return (
+        facts.environment,
+        " ".join(builds) or "?",
+        " ".join(map(_digest, digests)) or "?",
+        revision[:12] or "?",
+        "?" if isinstance(facts.pods, Unknown) else ready,
+        argo,
+    )
+
+
+def _decision(decision: gate.Decision) -> dict[str, Any]:
+    return {
+        "allowed": decision.allowed,
+        "reasons": [*decision.refusals, *decision.unknowns],
+        "evidence": [one.hash for one in decision.uses],
+        "approved_by": list(decision.approved_by),
+    }
+
+
+def _say(line: str) -> None:
+    _console().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _digest(text: str) -> str:
+    return text[:19] if text.startswith("sha256:") else text or "?"
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, no_wrap=True)
+    return table
+
+
+def _console() -> Console:
+    # Piped into a file or a CI log, a table must not be cut to 80 columns.
+    return Console(width=None if sys.stdout.isatty() else 160)

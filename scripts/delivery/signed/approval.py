@@ -1,0 +1,186 @@
+"""Who allowed which digest where, on which evidence, as which change: signed, attached to the digest.
+
+The statement's type is https://delivery/approval/v1; its predicate:
+  environment, approver (the identity that pipeline.yaml gives to the key), approvedOn,
+  evidence: {sha256}   one hash over the evidence that the gate used
+  change: {file, values: {sha256}, chart: {sha256}}   what the values file becomes, and the chart it goes with
+Whatever of it is different later, the approval does not count any more.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from delivery.desired import manifests as desired
+from delivery.desired.manifests import DIGEST, TAG
+from delivery.errors import BadInput
+from delivery.parts import values
+from delivery.parts.git import Repository
+from delivery.parts.registry import Registry
+from delivery.pipeline import Approver, Cluster, Environment, Pipeline
+from delivery.signed import statements
+
+SELECT = "DELIVERY_APPROVER"
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Digest(_Model):
+    """A hash, as in-toto writes it."""
+
+    sha256: Sha256
+
+
+class Change(_Model):
+    """Exactly what is approved: the environment's values file as it becomes, and the chart."""
+
+    file: str
+    values: Digest
+    chart: Digest
+
+
+class Predicate(_Model):
+    """What an approver signs, besides the digest."""
+
+    environment: str
+    approver: str
+    approvedOn: AwareDatetime
+    evidence: Digest
+    change: Change
+
+
+@dataclass(frozen=True)
+class Approval:
+    """One verified approval: the key's name, and what was signed."""
+
+    signer: str
+    said: Predicate
+    hash: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """The approvals of a digest, and why other attestations do not count."""
+
+    approvals: tuple[Approval, ...] = ()
+    rejected: tuple[str, ...] = ()
+
+
+def change(
+    repository: Repository, environment: Environment, commit: str, tag: str, digest: str, chart: str
+) -> Change:
+    """What a promotion on top of a commit makes of an environment."""
+    before = desired.file(repository, environment, commit).decode("utf-8", "replace")
+    after = values.replace(before, {TAG: tag, DIGEST: digest}, environment.values)
+    return Change(
+        file=environment.values,
+        values=Digest(sha256=hashlib.sha256(after.encode()).hexdigest()),
+        chart=Digest(sha256=chart),
+    )
+
+
+def approver(pipeline: Pipeline, name: str | None) -> Approver:
+    """The approver of that name; the only one there is when none is named."""
+    known = {one.name: one for one in pipeline.approvers}
+    if name is None and len(known) == 1:
+        return next(iter(known.values()))
+    if name is None or name not in known:
+        raise BadInput(
+            f"there is no approver {name!r}" if name else "who approves?",
+            f"--as or {SELECT}, one of: {', '.join(known) or 'none'} (see approvers in pipeline.yaml)",
+        )
+    return known[name]
+
+
+def authors(repository: Repository, revision: str) -> frozenset[str]:
+    """The e-mails of those who made a commit: author, committer, co-authors; in small letters."""
+    fields = "%ae%x00%ce%x00%(trailers:key=Co-authored-by,valueonly,separator=%x00)"
+    said = repository.run("log", "-1", f"--format={fields}", revision).split("\0")
+    return frozenset(email(one) for one in said if one.strip())
+
+
+def email(text: str) -> str:
+    """The e-mail of `Name <e-mail>`, or of an e-mail alone, in small letters."""
+    return text.rpartition("<")[2].rstrip("> \n").strip().lower()
+
+
+def put(
+    pipeline: Pipeline,
+    cluster: Cluster,
+    digest: str,
+    environment: Environment,
+    by: Approver,
+    evidence: str,
+    what: Change,
+    now: datetime,
+) -> Approval:
+    """Sign an approval with the approver's key, and attach it to the digest."""
+    said = Predicate(
+        environment=environment.name,
+        approver=by.identity,
+        approvedOn=now,
+        evidence=Digest(sha256=evidence),
+        change=what,
+    )
+    data = said.model_dump(mode="json")
+    made = statements.put(pipeline, cluster, digest, statements.APPROVAL, data, by.name)
+    return Approval(by.name, said, made.hash)
+
+
+def fetch(pipeline: Pipeline, cluster: Cluster, registry: Registry, digest: str) -> Found:
+    """Every approval of a digest that an approver of pipeline.yaml signed."""
+    names = [one.name for one in pipeline.approvers]
+    attached = statements.read(pipeline, cluster, registry, digest, statements.APPROVAL, names)
+    found, rejected = [], [one.reason for one in attached.rejected if one.predicate.get("approver")]
+    for statement in attached.statements:
+        try:
+            said = Predicate.model_validate(statement.predicate)
+        except ValidationError as error:
+            rejected.append(f"an attestation is not an approval: {statements.first(error)}")
+            continue
+        found.append(Approval(statement.signer, said, statement.hash))
+    return Found(tuple(found), tuple(rejected))
+
+
+def objections(
+    one: Approval,
+    pipeline: Pipeline,
+    environment: Environment,
+    evidence: str,
+    what: Change,
+    made_by: Iterable[str],
+    now: datetime,
+) -> list[str]:
+    """Why an approval does not count for this change now; nothing when it does."""
+    said = one.said
+    identity = next((known.identity for known in pipeline.approvers if known.name == one.signer), "")
+    reasons = []
+    if said.approver.lower() != identity.lower():
+        reasons.append(f"is signed with the key of {identity or 'nobody'}")
+    if said.environment != environment.name:
+        reasons.append(f"is for {said.environment[:40]}")
+    if said.evidence.sha256 != evidence:
+        reasons.append("rests on other evidence")
+    if said.change.file != what.file or said.change.values != what.values:
+        reasons.append(f"is for another change of {what.file}")
+    if said.change.chart != what.chart:
+        reasons.append("is for another chart")
+    if said.approver.lower() in {name.lower() for name in made_by}:
+        reasons.append("is by the author")
+    hours = (now - said.approvedOn).total_seconds() / 3600
+    limit = environment.approval.maximum_age if environment.approval else 0.0
+    if hours > limit:
+        reasons.append(f"expired: it is {hours:.0f} h old and counts for {limit:g} h")
+    if hours * 3600 < -CLOCKS_DIFFER:
+        reasons.append("is from the future")
+    return reasons
+
+
+CLOCKS_DIFFER = 300.0  # seconds

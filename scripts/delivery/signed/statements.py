@@ -1,0 +1,196 @@
+"""Signed statements about a digest, attached to it in the registry: put one there, and read those that count.
+
+A statement is in-toto's: a subject (our repository and the digest), a type, a predicate. It counts when the key
+of who must have signed it verifies it and its subject is the one that was asked about; any other is kept with
+the reason why it does not count.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from delivery.errors import NotReached
+from delivery.lock import alone
+from delivery.parts import cosign
+from delivery.parts.credentials import write_private
+from delivery.parts.registry import Registry, connect
+from delivery.pipeline import Cluster, Pipeline
+from delivery.signed import keys
+
+STATEMENT = "https://in-toto.io/Statement/v1"
+TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
+APPROVAL = "https://delivery/approval/v1"
+SBOM = "https://cyclonedx.org/bom"
+PROVENANCE = "https://slsa.dev/provenance/v1"
+_KNOWN = {TEST_RESULT, APPROVAL, SBOM, PROVENANCE}
+_ATTEMPTS = 3
+_LOCK_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A statement that counts: who signed it, what it says, and the hash of the signed bytes."""
+
+    signer: str
+    predicate: dict[str, Any]
+    hash: str
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """Something attached that does not count: what it claims (verified by nobody), and why it does not."""
+
+    reason: str
+    predicate: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Attached:
+    """Everything of one kind that is attached to a digest."""
+
+    statements: tuple[Statement, ...] = ()
+    rejected: tuple[Rejected, ...] = ()
+
+
+def put(
+    pipeline: Pipeline, cluster: Cluster, digest: str, kind: str, predicate: dict[str, Any], signer: str
+) -> Statement:
+    """Sign a statement, keep the signed file in the state folder, attach it, and see that it is there.
+
+    Writers on this machine wait for each other: two that add to one digest at once could lose one another.
+    """
+    document = {
+        "_type": STATEMENT,
+        "subject": [
+            {"name": pipeline.image.repository, "digest": {"sha256": digest.removeprefix("sha256:")}}
+        ],
+        "predicateType": kind,
+        "predicate": predicate,
+    }
+    signed = cosign.sign(json.dumps(document, sort_keys=True).encode(), keys.private(cluster, signer))
+    made = Statement(signer, predicate, hashlib.sha256(signed.payload).hexdigest())
+    folder = cluster.state / "statements" / digest.removeprefix("sha256:")[:12]
+    write_private(folder / f"{signer}-{made.hash[:12]}.json", signed.text.decode())
+    attach(pipeline, cluster, digest, signed)
+    return made
+
+
+def attach(pipeline: Pipeline, cluster: Cluster, digest: str, signed: cosign.Envelope) -> None:
+    """Add a signed statement to what a digest has; what was there before is there afterwards, too."""
+    image = reference(pipeline, cluster, digest)
+    name = digest.removeprefix("sha256:")[:12]
+    file = cluster.state / "locks" / f"{name}.lock"
+    with (
+        alone(file, f"the other writer to {name}", _LOCK_SECONDS),
+        connect(cluster) as registry,
+    ):
+        wanted = [*_envelopes(pipeline, registry, digest), signed]
+        for _ in range(_ATTEMPTS):
+            there = _envelopes(pipeline, registry, digest)
+            missing = [one for one in wanted if not any(one.same(other) for other in there)]
+            if not missing:
+                return
+            for one in missing:
+                cosign.attach(image, one, keys.docker_config(cluster))
+        there = _envelopes(pipeline, registry, digest)
+        if not all(any(one.same(other) for other in there) for one in wanted):
+            raise NotReached(
+                f"the registry does not keep what is attached to {digest[:19]}: somebody else writes there",
+                "run it again when nobody else does",
+            )
+
+
+def read(
+    pipeline: Pipeline, cluster: Cluster, registry: Registry, digest: str, kind: str, signers: Iterable[str]
+) -> Attached:
+    """The statements of one kind about a digest that one of `signers` made, and those that do not count."""
+    attached = registry.attestations(pipeline.image.name, digest)
+    ours: list[tuple[cosign.Envelope, dict[str, Any]]] = []
+    rejected: list[Rejected] = []
+    for text in attached:
+        try:
+            one = cosign.envelope(text)
+            document = _document(one)
+        except ValueError as error:
+            rejected.append(Rejected(f"an attestation {error}", {}))
+            continue
+        if document["predicateType"] == kind:
+            ours.append((one, document))
+        elif document["predicateType"] not in _KNOWN:
+            rejected.append(Rejected(f"an attestation has the unknown kind {document['predicateType']}", {}))
+    names = list(signers)
+    verified = {name: _verified(pipeline, cluster, digest, kind, name) for name in names} if ours else {}
+    statements: list[Statement] = []
+    for one, document in ours:
+        signer = next((name for name in names if any(one.same(other) for other in verified[name])), None)
+        reason = _wrong_subject(pipeline, digest, document)
+        if signer is None:
+            reason = f"is not signed by {' or '.join(names)}, or was changed after it was signed"
+        if signer is None or reason:
+            rejected.append(Rejected(f"an attestation {reason}", document["predicate"]))
+            continue
+        hash_ = hashlib.sha256(one.payload).hexdigest()
+        if hash_ not in {statement.hash for statement in statements}:
+            statements.append(Statement(signer, document["predicate"], hash_))
+    return Attached(tuple(statements), tuple(rejected))
+
+
+def first(error: ValidationError) -> str:
+    """The first thing that a predicate has wrong, and where."""
+    wrong = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in wrong["loc"])
+    return f"{where}: {wrong['msg']}"
+
+
+def reference(pipeline: Pipeline, cluster: Cluster, digest: str) -> str:
+    """The image as this host names it."""
+    return f"{cluster.registry_host}/{pipeline.image.name}@{digest}"
+
+
+def _verified(
+    pipeline: Pipeline, cluster: Cluster, digest: str, kind: str, signer: str
+) -> list[cosign.Envelope]:
+    image = reference(pipeline, cluster, digest)
+    try:
+        return cosign.verify(image, kind, keys.public(cluster, signer), keys.docker_config(cluster))
+    except cosign.NotVerified:
+        return []
+
+
+def _document(one: cosign.Envelope) -> dict[str, Any]:
+    try:
+        document = json.loads(one.payload)
+    except ValueError:
+        document = None
+    if not isinstance(document, dict) or not isinstance(document.get("predicate"), dict):
+        raise ValueError("is not a statement")
+    if not isinstance(document.get("predicateType"), str):
+        raise ValueError("does not say of which kind it is")
+    return document
+
+
+def _wrong_subject(pipeline: Pipeline, digest: str, document: dict[str, Any]) -> str:
+    if document.get("_type") != STATEMENT:
+        return f"is no statement of type {STATEMENT}"
+    subjects = document.get("subject")
+    if not isinstance(subjects, list) or len(subjects) != 1 or not isinstance(subjects[0], dict):
+        return "is not about exactly one image"
+    if subjects[0].get("digest") != {"sha256": digest.removeprefix("sha256:")}:
+        return "is about another digest"
+    if subjects[0].get("name") != pipeline.image.repository:
+        return f"is about another repository, {str(subjects[0].get('name'))[:80]}"
+    return ""
+
+
+def _envelopes(pipeline: Pipeline, registry: Registry, digest: str) -> list[cosign.Envelope]:
+    found = []
+    for text in registry.attestations(pipeline.image.name, digest):
+        try:
+            found.append(cosign.envelope(text))
+        except ValueError:
+            continue  # it counts for nobody
+    return found

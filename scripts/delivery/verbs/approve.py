@@ -1,0 +1,89 @@
+"""`delivery approve ENV`: look at what is asked, and sign it, as one of the approvers of pipeline.yaml."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from delivery.build import image
+from delivery.desired import change
+from delivery.errors import BadInput, Refused, Unknown
+from delivery.gate import decide as gate
+from delivery.gate import gather
+from delivery.parts import git
+from delivery.parts.registry import connect
+from delivery.pipeline import Approver, Cluster, Environment, Pipeline
+from delivery.progress import phase
+from delivery.signed import approval, evidence
+
+
+@dataclass(frozen=True)
+class Approved:
+    """What was allowed, by whom, on which evidence."""
+
+    environment: str
+    digest: str
+    build: str
+    approver: str
+    evidence: str
+    new: bool
+
+
+def run(
+    pipeline: Pipeline,
+    cluster: Cluster,
+    environment: Environment,
+    name: str | None,
+    digest: str | None = None,
+) -> Approved:
+    """Sign that what the environment before runs may enter, exactly as it would be committed now.
+
+    Refused when its tests do not allow it, or when the approver is its author. An approval that already
+    counts is not made twice. `digest` says which one is meant.
+    """
+    if environment.approval is None or environment.source is None:
+        raise BadInput(f"{environment.name} needs no approval", f"delivery promote {environment.name}")
+    by = approval.approver(pipeline, name)
+    source = pipeline.environment(environment.source)
+    with (
+        git.clone(cluster.git_url, pipeline.git.branch, bare=True) as repository,
+        connect(cluster) as registry,
+    ):
+        commit = repository.commit("HEAD")
+        wanted = change.wanted(repository, source, environment, commit, digest)
+        built = image.known(pipeline, registry, wanted)
+        with phase(f"The evidence of {source.name} about {wanted[:19]}"):
+            asked = gather.question(pipeline, cluster, repository, commit, environment, built)
+            _judge(asked, by)
+    used = evidence.set_hash(gate.uses(asked))
+    new = not _counts(asked, by, used)
+    if new:
+        with phase(f"Signing the approval of {wanted[:19]} for {environment.name}"):
+            now = datetime.now(UTC)
+            approval.put(pipeline, cluster, wanted, environment, by, used, asked.change, now)
+    return Approved(environment.name, wanted, built.build, by.identity, used, new)
+
+
+def _judge(asked: gate.Question, by: Approver) -> None:
+    name = asked.target.name
+    if isinstance(asked.evidence, Unknown):
+        raise Refused(f"nothing to approve for {name}: {asked.evidence.reason}", "look: delivery doctor")
+    if reasons := gate.tested(asked):
+        raise Refused(
+            f"nothing to approve for {name}: {'; '.join(reasons)}",
+            f"first: delivery test {asked.target.source}",
+        )
+    if by.identity.lower() in asked.authors:
+        raise Refused(
+            f"{by.identity} is the author and cannot approve it for {name}", "somebody else approves: --as"
+        )
+
+
+def _counts(asked: gate.Question, by: Approver, used: str) -> bool:
+    if isinstance(asked.approvals, Unknown):
+        return False
+    return any(
+        one.signer == by.name
+        and not approval.objections(
+            one, asked.pipeline, asked.target, used, asked.change, asked.authors, asked.now
+        )
+        for one in asked.approvals.approvals
+    )

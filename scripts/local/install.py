@@ -1,0 +1,104 @@
+"""What a new cluster needs before Git can ask it for anything: namespaces, passwords, Argo CD, Applications."""
+
+import json
+import secrets
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from delivery.errors import PlatformError
+from delivery.parts import docker, tar
+from delivery.pipeline import Cluster, Pipeline
+from pytest_kind import KindCluster
+
+from local import kind as kinds
+from local.catalog import Catalog
+from local.shell import last_line
+
+ARGOCD = "argocd"
+READY_LIMIT = 180
+_FIELD_MANAGER = "--field-manager=delivery"
+
+
+def trust_registry(cluster: Cluster) -> None:
+    """Tell the node's containerd that registry.local speaks plain HTTP."""
+    hosts = {"registry.local:5000/hosts.toml": b'[host."http://registry.local:5000"]\n'}
+    client = docker.client()
+    try:
+        node = client.containers.get(kinds.node_name(cluster))
+        node.exec_run(["mkdir", "-p", "/etc/containerd/certs.d"])
+        node.put_archive("/etc/containerd/certs.d", tar.pack(hosts))
+    finally:
+        client.close()
+
+
+def namespaces(cluster: KindCluster, pipeline: Pipeline, folder: Path) -> None:
+    """Namespaces and the generated passwords in them; a password that exists is kept."""
+    apply(cluster, "-f", str(folder / "namespaces.yaml"))
+    for environment in pipeline.environments:
+        _secret_once(cluster, environment.namespace, "postgresql", "password")
+    _secret_once(cluster, ARGOCD, "argocd-redis", "auth")
+
+
+def argocd(cluster: KindCluster, catalog: Catalog, root: Path) -> None:
+    """Argo CD core: our kustomization over the pinned version's own manifest; projects and Applications."""
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder, "install")
+        shutil.copytree(root / "argocd" / "install", work)
+        shutil.copyfile(catalog.argocd_manifest(), work / "core-install.yaml")
+        apply(cluster, "--force-conflicts", "-k", str(work))
+    kubectl(
+        cluster,
+        *("wait", "--for=condition=Established", "--timeout=60s"),
+        *("crd/applications.argoproj.io", "crd/appprojects.argoproj.io"),
+    )
+    apply(cluster, "-k", str(root / "argocd" / "projects"))
+
+
+def applications(cluster: KindCluster, root: Path) -> None:
+    """The three Applications of the manual-promotion strategy."""
+    apply(cluster, "-k", str(root / "argocd" / "manual-promotion"))
+
+
+def wait_for_argocd(cluster: KindCluster) -> None:
+    """Return when Argo CD's parts are Ready; PlatformError with what is not after READY_LIMIT seconds."""
+    for part in (
+        "deployment/argocd-redis",
+        "deployment/argocd-repo-server",
+        "statefulset/argocd-application-controller",
+    ):
+        kubectl(cluster, "-n", ARGOCD, "rollout", "status", part, f"--timeout={READY_LIMIT}s")
+
+
+def apply(cluster: KindCluster, *arguments: str, text: str | None = None) -> None:
+    """kubectl apply --server-side, as `delivery`."""
+    kubectl(cluster, "apply", "--server-side", _FIELD_MANAGER, *arguments, text=text)
+
+
+def kubectl(cluster: KindCluster, *arguments: str, text: str | None = None) -> str:
+    """kubectl against this cluster and no other; PlatformError with its last line."""
+    options = {"input": text} if text is not None else {"stdin": subprocess.DEVNULL}
+    try:
+        return str(
+            cluster.kubectl(
+                "--context", f"kind-{cluster.name}", *arguments, stderr=subprocess.PIPE, **options
+            )
+        )
+    except subprocess.CalledProcessError as error:
+        raise PlatformError(
+            f"kubectl {arguments[0]} failed: {last_line(error.stderr)}",
+            "look what is missing: delivery doctor",
+        ) from None
+
+
+def _secret_once(cluster: KindCluster, namespace: str, name: str, key: str) -> None:
+    if kubectl(cluster, "-n", namespace, "get", "secret", name, "--ignore-not-found", "-o", "name"):
+        return
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": namespace},
+        "stringData": {key: secrets.token_urlsafe(24)},
+    }
+    kubectl(cluster, "create", "-f", "-", text=json.dumps(secret))

@@ -1,0 +1,202 @@
+"""`delivery up`, `down` and `doctor`: the whole local platform, each step safe to repeat after a kill."""
+
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+from delivery import pipeline as pipelines
+from delivery.errors import DeliveryError, PlatformError
+from delivery.lock import alone
+from delivery.parts import docker
+from delivery.parts.daemon import endpoint
+from delivery.pipeline import Cluster, Pipeline
+from delivery.progress import phase
+from delivery.signed import keys
+
+from local import admission, host, images, install, preload, room, seed, services, tools
+from local import kind as kinds
+from local.closed.images import Closed
+from local.online import Online
+from local.recipes import image_exists
+
+_ANOTHER_LIMIT = 1800.0  # seconds: the other one may be building the platform's images
+# Unpacked before Argo CD starts: three of its containers would each unpack their image at once.
+_FIRST = ("argocd", "redis")
+_THEN = ("platform/policy-controller", "platform/postgresql", "platform/python")
+
+
+def up(cluster: Cluster, meanwhile: Callable[[], None] = lambda: None) -> None:
+    """Bring up Docker, the images, the registry, the Git server, kind, Argo CD and its Applications.
+
+    `meanwhile` runs while the cluster starts, once the registry and the Git server answer. Raises DeliveryError; what
+    was made until then is found and used by the next call, or removed by `down`.
+    """
+    pipeline = pipelines.load(cluster.root)
+    with alone(cluster.state / "up.lock", f"another `delivery up` of {cluster.name}", _ANOTHER_LIMIT):
+        host.ensure_docker()
+        kinds.check_owner(cluster)
+        source = images.source()
+        room.check(room.TO_START if image_exists(source.node.name) else source.space, images.probes())
+        images.ensure()
+        tools.ensure()
+        _check_ports(cluster)
+        _up(pipeline, cluster, source, meanwhile)
+
+
+def _up(pipeline: Pipeline, cluster: Cluster, source: Online | Closed, meanwhile: Callable[[], None]) -> None:
+    digests = kinds.digests(cluster, source.node)
+    keys.create(cluster)
+    with ThreadPoolExecutor(4) as pool:
+        services.network(cluster)
+        beside = pool.submit(_start_services, pipeline, cluster, source, digests, meanwhile)
+        with phase(f"Creating cluster {cluster.name}"):
+            kind = kinds.create(cluster, pipeline, source.node, pipeline.root)
+            install.trust_registry(cluster)
+        with phase("Installing Argo CD"):
+            unpacked = pool.submit(preload.unpack, kinds.node_name(cluster), _FIRST)
+            install.namespaces(kind, pipeline, pipeline.root / "policy")
+            unpacked.result()
+            install.argocd(kind, images.catalog(), pipeline.root)
+            guards = (kind, images.catalog(), cluster, digests, keys.public(cluster, "stage"))
+            guarded = pool.submit(admission.install, *guards)
+            rest = pool.submit(preload.unpack, kinds.node_name(cluster), _THEN)
+        if cluster == pipeline.clusters[0]:
+            kinds.publish_context(cluster)
+        beside.result()
+        with phase("Waiting for Argo CD"):
+            rest.result()
+            guarded.result()  # before the Applications: stage and prod are shut from the first sync on
+            install.applications(kind, pipeline.root)
+            install.wait_for_argocd(kind)
+            admission.wait(*guards)
+
+
+def _start_services(
+    pipeline: Pipeline,
+    cluster: Cluster,
+    source: Online | Closed,
+    digests: dict[str, str],
+    then: Callable[[], None],
+) -> None:
+    with phase("Starting registry and Git server"):
+        services.start(cluster, source.registry, source.gateway.tag, pipeline.root / "scripts" / "local")
+        seed.publish(pipeline, cluster)
+        seed.record_platform(pipeline, cluster, digests)
+    then()
+
+
+def down(cluster: Cluster, force: bool = False) -> None:
+    """Remove the cluster, its registry and Git server with their data, and its keys.
+
+    Stops Docker if it was started from here and nothing else runs in it. With `force`, also a cluster
+    that another checkout made.
+    """
+    if host.docker_answers():
+        if not force:
+            kinds.check_owner(cluster)
+        with phase(f"Removing cluster {cluster.name}"):
+            if kinds.exists(cluster):
+                kinds.delete(cluster)
+            services.remove(cluster)
+    shutil.rmtree(cluster.state, ignore_errors=True)
+    if host.stop_docker():
+        with phase("Stopped the Docker daemon that was started from here"):
+            pass
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that the platform needs: whether it is well, what was seen, and the remedy if not."""
+
+    name: str
+    ok: bool
+    seen: str
+    hint: str = ""
+
+
+def doctor(cluster: Cluster) -> list[Check]:
+    """What is there and what is missing, from the ground up; never changes anything, never raises."""
+    checks = [_checked(name, partial(tools.seen, name), "") for name in tools.NAMES]
+    checks.append(_checked("docker", _docker_seen, ""))
+    if not checks[-1].ok:
+        return checks
+    checks += _room_checks()
+    checks.append(_checked("images", _images_seen, ""))
+    for role in ("registry", "gateway"):
+        running = services.running(cluster, role)
+        checks.append(Check(role, running, "runs" if running else "does not run", "delivery up"))
+    checks.append(_checked("cluster", lambda: _cluster_seen(cluster), "delivery up"))
+    if checks[-1].ok:
+        checks.append(_checked("argocd", lambda: _argocd_seen(cluster), "delivery up"))
+        guards = _checked("admission", lambda: admission.seen(kinds.handle(cluster), cluster), "delivery up")
+        checks.append(guards)
+    return checks
+
+
+def _checked(name: str, look: Callable[[], str], hint: str) -> Check:
+    try:
+        return Check(name, True, look())
+    except DeliveryError as error:
+        return Check(name, False, error.message, hint or error.hint)
+
+
+def _docker_seen() -> str:
+    client = docker.client(seconds=10)
+    try:
+        return f"{client.version()['Version']} at {endpoint()}"
+    finally:
+        client.close()
+
+
+def _images_seen() -> str:
+    # The node image is the largest, and made last.
+    node = images.source().node.name
+    if not image_exists(node):
+        raise PlatformError("not made yet", "delivery up makes them")
+    return f"{node} and what stands beside it"
+
+
+def _room_checks() -> list[Check]:
+    try:
+        found = room.look(images.probes())
+    except DeliveryError as error:
+        return [Check("room", False, error.message, error.hint)]
+    return [
+        _checked("memory", partial(room.enough_memory, found), ""),
+        _checked("disk", partial(room.enough_disk, found, room.TO_START), ""),
+    ]
+
+
+def _cluster_seen(cluster: Cluster) -> str:
+    if not kinds.exists(cluster):
+        raise PlatformError("there is no kind cluster of that name", "")
+    kinds.check_owner(cluster)
+    return str(install.kubectl(kinds.handle(cluster), "get", "nodes", "--no-headers")).split("\n")[0]
+
+
+def _argocd_seen(cluster: Cluster) -> str:
+    install.kubectl(
+        kinds.handle(cluster),
+        "-n",
+        install.ARGOCD,
+        "rollout",
+        "status",
+        "deployment/argocd-repo-server",
+        "--timeout=2s",
+    )
+    return "repo-server is ready"
+
+
+def _check_ports(cluster: Cluster) -> None:
+    wanted: dict[str, int] = {}
+    if not services.running(cluster, "gateway"):
+        wanted |= {"registry": cluster.registry, "git": cluster.git}
+    if not kinds.exists(cluster):
+        wanted |= cluster.environments
+    for purpose, port in services.taken_ports(wanted).items():
+        raise PlatformError(
+            f"port {port} on 127.0.0.1 ({purpose}) is taken",
+            f"see who has it (lsof -nP -iTCP:{port} -sTCP:LISTEN) and stop it, or change pipeline.yaml",
+        )
