@@ -20,7 +20,7 @@ up: .venv/ready ## the platform alone: kind, Argo CD, registry, Git server
 
 down: .venv/ready ## remove it all; stops Docker if it was started from here
 	@$(BIN)/delivery down
-	@DELIVERY_CLUSTER=manual-app-e2e $(BIN)/delivery down
+	@DELIVERY_SITE=e2e $(BIN)/delivery down
 
 test: .venv/ready ## the fast tests: seconds, no Docker
 	@$(BIN)/python -m pytest -n 3 -m 'not slow'

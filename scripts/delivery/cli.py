@@ -1,14 +1,23 @@
-"""The verbs: their arguments and exit codes. No logic; what a verb needs is imported when it is called."""
+"""The verbs: their arguments and exit codes. No logic; what a verb needs is imported when it is called.
+
+A package may bring more verbs by an entry point of the group `delivery.verbs`: the local platform does.
+"""
 
 import sys
 import traceback
+from dataclasses import asdict, dataclass
 from enum import StrEnum
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from delivery.errors import INTERRUPTED, BadInput, DeliveryError, NotReached, PlatformError, Refused
+
+if TYPE_CHECKING:
+    from delivery.context import Context
+    from delivery.pipeline import Environment
 
 app = typer.Typer(
     name="delivery",
@@ -27,73 +36,27 @@ class Format(StrEnum):
     json = "json"
 
 
+@dataclass
+class Chosen:
+    """What was said before the verb."""
+
+    site: str | None = None
+    verbose: bool = False
+
+
 AsFormat = Annotated[Format, typer.Option("--format", help="How facts are printed.")]
 EnvironmentName = Annotated[str, typer.Argument(metavar="ENV", help="An environment of pipeline.yaml.")]
+chosen = Chosen()
 
 
 @app.callback()
 def options(
+    site: Annotated[
+        str | None, typer.Option(envvar="DELIVERY_SITE", help="A site of pipeline.yaml; else its first one.")
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show where an error comes from.")] = False,
 ) -> None:
-    global _verbose
-    _verbose = verbose
-
-
-@app.command()
-def up() -> None:
-    """Bring up the local cluster with its registry, Git server and Argo CD; repeat it freely."""
-    from local.up import up as run
-
-    run(_pipeline().cluster())
-
-
-@app.command()
-def down(
-    force: Annotated[
-        bool, typer.Option("--force", help="Also a cluster that another checkout made.")
-    ] = False,
-) -> None:
-    """Remove the local cluster and everything that `up` made."""
-    from local.up import down as run
-
-    run(_pipeline().cluster(), force)
-
-
-@app.command()
-def doctor() -> None:
-    """Look at each part of the platform, and say how to mend what is wrong."""
-    from local.up import doctor as run
-
-    from delivery.show import report
-
-    checks = run(_pipeline().cluster())
-    report.print_checks(checks)
-    wrong = [check for check in checks if not check.ok]
-    if wrong:
-        raise PlatformError(f"{len(wrong)} of {len(checks)} checks failed", wrong[0].hint)
-
-
-@app.command()
-def pin(
-    images: Annotated[
-        bool, typer.Option("--images", help="Only the images' digests, not the tools' checksums.")
-    ] = False,
-) -> None:
-    """Ask registries and publishers what is there today, and write it into scripts/local/versions.yaml."""
-    from local import pinning
-
-    from delivery.show import report
-
-    report.print_pinned(pinning.run(_pipeline().root, images_only=images))
-
-
-@app.command()
-def demo() -> None:
-    """From nothing to the same digest in every environment, and the proof; leaves the cluster running."""
-    from local import demo as story
-
-    pipeline = _pipeline()
-    _judge(story.run(pipeline, pipeline.cluster()))
+    chosen.site, chosen.verbose = site, verbose
 
 
 @app.command()
@@ -108,14 +71,12 @@ def build(
     from delivery.build import image
     from delivery.show import report
 
-    pipeline = _pipeline()
-    built = image.build(pipeline, pipeline.cluster(), number)
+    context = _context()
+    built = image.build(context, number)
     if format is Format.json:
         report.write_json(report.built_document(built))
-        return
-    said = "built" if built.new else "was built before"
-    print(f"build {built.build} of commit {built.revision[:12]} {said}")
-    print(f"{pipeline.image.repository}@{built.digest}")
+    else:
+        report.print_built(context, built)
 
 
 @app.command()
@@ -124,10 +85,9 @@ def deploy(
     format: AsFormat = Format.text,
 ) -> None:
     """Ask the first environment for a built digest, and wait until its pods run it."""
-    from delivery.verbs import promote as promotion
+    from delivery.verbs import deploy as verb
 
-    pipeline = _pipeline()
-    _promoted(promotion.deploy(pipeline, pipeline.cluster(), digest), format)
+    _carried(verb.deploy(_context(), digest), format)
 
 
 @app.command()
@@ -141,14 +101,20 @@ def promote(
     format: AsFormat = Format.text,
 ) -> None:
     """Ask an environment for the digest that was tested in the environment before it."""
-    pipeline = _pipeline()
-    target = pipeline.environment(environment)
-    from delivery.verbs import promote as promotion
+    from delivery.show import report
 
-    if dry_run:
-        _previewed(promotion.preview(pipeline, pipeline.cluster(), target, digest), format)
+    context, target = _of(environment)
+    from delivery.verbs import promote as verb
+
+    if not dry_run:
+        _carried(verb.promote(context, target, digest, tag), format)
         return
-    _promoted(promotion.promote(pipeline, pipeline.cluster(), target, digest, tag), format)
+    preview = verb.preview(context, target, digest)
+    if format is Format.json:
+        report.write_json(report.preview_document(preview))
+    else:
+        report.print_preview(preview)
+    verb.insist(preview.environment, preview.decision)
 
 
 @app.command("test")
@@ -159,22 +125,18 @@ def run_tests(
     ] = None,
     format: AsFormat = Format.text,
 ) -> None:
-    """Run an environment's gate suites, and attach signed evidence to its digest; PASSED exits 0, else 1."""
-    pipeline = _pipeline()
-    target = pipeline.environment(environment)
+    """Run an environment's suites, and attach signed evidence to its digest; PASSED exits 0, else 1."""
     from delivery.show import report
-    from delivery.verbs import test as testing
 
-    tested = testing.run(pipeline, pipeline.cluster(), target, suite or ())
+    context, target = _of(environment)
+    from delivery.verbs import test as verb
+
+    tested = verb.run(context, target, suite or ())
     if format is Format.json:
         report.write_json(report.tested_document(tested))
     else:
         report.print_tested(tested)
-    if tested.judgement.result != "PASSED":
-        raise Refused(
-            f"{environment} {tested.judgement.result}: build {tested.build} goes no further",
-            f"the reasons are above; the log: {pipeline.cluster().state}/tests/{environment}/log",
-        )
+    verb.insist(context, tested)
 
 
 @app.command()
@@ -187,19 +149,16 @@ def approve(
     format: AsFormat = Format.text,
 ) -> None:
     """Sign that a tested digest may enter an environment, as exactly this change."""
-    from dataclasses import asdict
-
-    pipeline = _pipeline()
-    target = pipeline.environment(environment)
     from delivery.show import report
-    from delivery.verbs import approve as approving
 
-    done = approving.run(pipeline, pipeline.cluster(), target, by, digest)
+    context, target = _of(environment)
+    from delivery.verbs import approve as verb
+
+    done = verb.run(context, target, by, digest)
     if format is Format.json:
         report.write_json({"schema": "delivery/approval/v1", **asdict(done)})
-        return
-    said = "approves" if done.new else "has approved"
-    print(f"{done.approver} {said} build {done.build}, {done.digest}, for {environment}")
+    else:
+        report.print_approved(done)
 
 
 @app.command()
@@ -209,11 +168,10 @@ def rollback(
     format: AsFormat = Format.text,
 ) -> None:
     """Ask an environment for a digest that already ran there, with one more commit."""
-    pipeline = _pipeline()
-    target = pipeline.environment(environment)
-    from delivery.verbs import promote as promotion
+    context, target = _of(environment)
+    from delivery.verbs import rollback as verb
 
-    _promoted(promotion.rollback(pipeline, pipeline.cluster(), target, digest), format)
+    _carried(verb.rollback(context, target, digest), format)
 
 
 @app.command()
@@ -224,71 +182,55 @@ def verify(
     format: AsFormat = Format.text,
 ) -> None:
     """Prove from the pods what runs: PROVEN exits 0, MISMATCH 1, UNKNOWN 3."""
-    pipeline = _pipeline()
-    chosen = [pipeline.environment(environment)] if environment else list(pipeline.environments)
-    cluster = pipeline.cluster()
+    context, one = _of(environment) if environment else (_context(), None)
+    asked = (one,) if one else context.environments
     from delivery.proof import observe
     from delivery.show import report
 
-    proofs = observe.proofs(pipeline, cluster, chosen)
+    proofs = observe.proofs(context, asked)
     if format is Format.json:
-        report.write_json(report.proof_document(cluster, proofs))
+        report.write_json(report.proof_document(context.site, proofs))
     else:
         report.print_proofs(proofs)
-    _judge(proofs)
+    judge(proofs)
 
 
 @app.command()
 def status(format: AsFormat = Format.text) -> None:
     """Show what runs where, and what each environment could take next or what is missing for it."""
-    from delivery.gate import gather
-    from delivery.proof import observe
     from delivery.show import report
+    from delivery.verbs import report as verb
 
-    pipeline = _pipeline()
-    cluster = pipeline.cluster()
-    proofs = observe.proofs(pipeline, cluster, pipeline.environments)
-    ahead = gather.outlook(pipeline, cluster, proofs)
+    context = _context()
+    found = verb.status(context)
     if format is Format.json:
-        report.write_json(report.status_document(cluster, proofs, ahead))
+        report.write_json(report.status_document(context.site, found))
     else:
-        report.print_status(proofs, ahead)
+        report.print_status(found)
 
 
 @app.command(name="report")
 def report_(
     output: Annotated[
-        Path | None, typer.Option(help="Where the page goes; else report.html in the cluster's state folder.")
+        Path | None, typer.Option(help="Where the page goes; else report.html in the site's state folder.")
     ] = None,
     format: AsFormat = Format.text,
 ) -> None:
     """Write the proof, the tests and the trail as one page; its exit code is that of `verify`."""
-    from datetime import UTC, datetime
-    from itertools import islice
-
-    from delivery.desired import change
-    from delivery.gate import gather
-    from delivery.parts import git
-    from delivery.proof import observe
     from delivery.show import page, report
+    from delivery.verbs import report as verb
 
-    pipeline = _pipeline()
-    cluster = pipeline.cluster()
-    at = datetime.now(UTC)
-    proofs = observe.proofs(pipeline, cluster, pipeline.environments)
-    ahead = gather.outlook(pipeline, cluster, proofs)
-    tests = gather.tests(pipeline, cluster, proofs)
-    with git.clone(cluster.git_url, pipeline.git.branch, bare=True) as repository:
-        entries = list(islice(change.history(repository), 100))
-    document = report.report_document(cluster, proofs, ahead, tests, entries, at)
+    context = _context()
+    found = verb.report(context)
+    document = report.report_document(context.site, found)
     if format is Format.json:
         report.write_json(document)
     else:
-        file = output or cluster.state / "report.html"
+        file = output or context.site.state / "report.html"
         page.write(document, file)
-        report.print_proofs(proofs)
+        report.print_proofs(found.status.proofs)
         print(f"the page: {file}")
-    _judge(proofs)
+    judge(found.status.proofs)
 
 
 @app.command()
@@ -297,15 +239,10 @@ def history(
     format: AsFormat = Format.text,
 ) -> None:
     """Show the commits that changed what runs where."""
-    from itertools import islice
-
-    from delivery.desired import change
-    from delivery.parts import git
     from delivery.show import report
+    from delivery.verbs import report as verb
 
-    pipeline = _pipeline()
-    with git.clone(pipeline.cluster().git_url, pipeline.git.branch, bare=True) as repository:
-        entries = list(islice(change.history(repository), limit))
+    entries = verb.history(_context(), limit)
     if format is Format.json:
         report.write_json(report.history_document(entries))
     else:
@@ -315,14 +252,15 @@ def history(
 @app.command()
 def ci() -> None:
     """Ask what CI asks: does it compile, build, run and answer, and does the chart render?"""
-    from delivery.verbs import ci as questions
+    from delivery.verbs import ci as verb
 
-    questions.run(_pipeline())
+    verb.run(_context())
 
 
 def main() -> None:
     """Run one verb; every error is one line, one hint and one exit code."""
     try:
+        _more_verbs()
         code = app(standalone_mode=False)
         if code == INTERRUPTED:  # typer turns Ctrl-C into an exit code of its own
             raise KeyboardInterrupt
@@ -346,7 +284,15 @@ def main() -> None:
         )
 
 
-_verbose = False
+def _more_verbs() -> None:
+    for one in entry_points(group="delivery.verbs"):
+        try:
+            register = one.load()
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] != one.module.partition(".")[0]:
+                raise  # the package is there, and something that it needs is not
+            continue  # scripts/local was deleted; the installed metadata still names it
+        register(app)
 
 
 def _of_docker(error: Exception) -> PlatformError | None:
@@ -355,13 +301,22 @@ def _of_docker(error: Exception) -> PlatformError | None:
     return daemon.typed(error) if daemon else None
 
 
-def _pipeline() -> Any:
-    from delivery import pipeline
+def _context() -> "Context":
+    from delivery import context
 
-    return pipeline.load()
+    return context.load(chosen.site)
 
 
-def _judge(proofs: Any) -> None:
+def _of(environment: str) -> "tuple[Context, Environment]":
+    """The context and an environment of it; a typing error is found before anything else is."""
+    from delivery import context, pipeline
+
+    found = pipeline.load()
+    target = found.environment(environment)
+    return context.of(found, chosen.site), target
+
+
+def judge(proofs: Any) -> None:
     """Anything but PROVEN ends the verb with its exit code."""
     from delivery.proof import decide as proof
     from delivery.show import report
@@ -375,32 +330,17 @@ def _judge(proofs: Any) -> None:
     if verdict is proof.Verdict.UNKNOWN:
         raise NotReached(
             f"UNKNOWN: not everything could be read ({', '.join(against)})",
-            "the reasons are above; delivery doctor looks at the platform",
+            "the reasons are above; delivery doctor looks at a local platform",
         )
 
 
-def _promoted(done: Any, format: Format) -> None:
-    from dataclasses import asdict
-
+def _carried(done: Any, format: Format) -> None:
     from delivery.show import report
 
     if format is Format.json:
         report.write_json({"schema": "delivery/promotion/v1", **asdict(done)})
-        return
-    before = "" if not done.new else f" (before: {done.before[:19]})"
-    print(f"{done.environment} runs build {done.build}, {done.digest}{before}")
-
-
-def _previewed(preview: Any, format: Format) -> None:
-    """What a promotion would do; a gate that would refuse it ends the verb as the promotion would."""
-    from delivery.show import report
-    from delivery.verbs import promote as promotion
-
-    if format is Format.json:
-        report.write_json(report.preview_document(preview))
     else:
-        report.print_preview(preview)
-    promotion.insist(preview.environment, preview.decision)
+        report.print_carried(done)
 
 
 def _usage(error: Any) -> None:
@@ -412,7 +352,7 @@ def _usage(error: Any) -> None:
 
 
 def _fail(message: str, hint: str, code: int) -> None:
-    if _verbose:
+    if chosen.verbose:
         traceback.print_exc()
     sys.stderr.write(f"error: {message}\nhint: {hint}\n")
     sys.exit(code)

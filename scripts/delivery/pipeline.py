@@ -1,93 +1,62 @@
-"""pipeline.yaml as typed data: environments in order, where each gets its digest, the local clusters."""
+"""pipeline.yaml as typed data: the app, environments in order, the rules of each, the sites."""
 
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from delivery.errors import BadInput
+from delivery.site import LocalSite, Model, Name, Site
 
 FILE = "pipeline.yaml"
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
-Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
 Seconds = Annotated[float, Field(gt=0, le=7200)]
 Hours = Annotated[float, Field(gt=0, le=8760)]
 # A path inside the repository: relative, and it stays inside.
 RepositoryPath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][\w.-]*(/[A-Za-z0-9_-][\w.-]*)*$")]
-KmsKey = Annotated[str, Field(pattern=r"^(awskms|gcpkms|azurekms|hashivault)://\S+$")]
 Email = Annotated[str, Field(pattern=r"^[^@\s<>]+@[^@\s<>]+$")]
 BUILD = "build"  # who signs the SBOM and the provenance
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Image(Model):
+    """What is built."""
 
-    _root: Path = PrivateAttr(default=Path())
-
-    def model_post_init(self, context: Any) -> None:
-        self._root = (context or {}).get("root", Path())
-
-    @property
-    def root(self) -> Path:
-        """The checkout that this pipeline.yaml belongs to."""
-        return self._root
-
-
-class Image(_Model):
-    """What is built, and under which name pods pull it."""
-
-    repository: Annotated[str, Field(pattern=r"^[a-z0-9.-]+(:[0-9]+)?/[a-z0-9._/-]+$")]
     context: RepositoryPath
     first_build_number: Annotated[int, Field(ge=1, strict=True)]
 
-    @property
-    def name(self) -> str:
-        """The repository without its host: what it is called inside any registry."""
-        return self.repository.partition("/")[2]
 
-
-class Chart(_Model):
+class Chart(Model):
     """The one Helm chart of all environments."""
 
     path: RepositoryPath
     release: Name
 
 
-class Git(_Model):
-    """The repository that Argo CD reads."""
+class Git(Model):
+    """The branch that the environments live on."""
 
-    url: str
-    branch: str
+    branch: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w./-]*$")]
 
 
-class SuiteRules(_Model):
+class SuiteRules(Model):
     """What an environment's own tests must show before a digest may go on from there."""
 
     requires: Annotated[tuple[Name, ...], Field(min_length=1)]
-    without: dict[Name, Annotated[str, Field(min_length=1)]] = {}
+    without: dict[Name, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
     maximum_age: Hours
     soak: Annotated[float, Field(ge=0)] = 0  # minutes
 
 
-class ApprovalRule(_Model):
+class ApprovalRule(Model):
     """How many people must allow a digest into an environment, and for how long their word stands."""
 
     required: Annotated[int, Field(ge=1, strict=True)]
     maximum_age: Hours
 
 
-class Freeze(_Model):
+class Freeze(Model):
     """A time when nothing may enter an environment: from each moment of `from`, for so many hours."""
 
     since: str = Field(alias="from")
@@ -118,7 +87,7 @@ class Freeze(_Model):
         return name
 
 
-class Environment(_Model):
+class Environment(Model):
     """One environment: where its digests come from, which file names them, how it is told, what it asks."""
 
     name: Name
@@ -132,21 +101,14 @@ class Environment(_Model):
     freeze: tuple[Freeze, ...] = ()
 
 
-class Signer(_Model):
-    """A key that is not in the state folder: its URI, and its public half as a file of the checkout."""
-
-    key: KmsKey
-    public: RepositoryPath
-
-
-class Approver(_Model):
+class Approver(Model):
     """Somebody who may allow a digest into an environment: the name of the key, and whose it is."""
 
     name: Name
     identity: Email
 
 
-class Waits(_Model):
+class Waits(Model):
     """The limit of every wait, in seconds."""
 
     argocd: Seconds
@@ -157,47 +119,7 @@ class Waits(_Model):
     tests: Seconds
 
 
-class Cluster(_Model):
-    """A local kind cluster: its ports on 127.0.0.1 and the folder with its keys."""
-
-    name: Name
-    registry: Port
-    git: Port
-    environments: dict[str, Port]
-
-    @property
-    def context(self) -> str:
-        """The kube-context, as kind names it."""
-        return f"kind-{self.name}"
-
-    @property
-    def state(self) -> Path:
-        """The git-ignored folder (0700) with this cluster's keys; DELIVERY_STATE moves it."""
-        base = os.environ.get("DELIVERY_STATE")
-        return (Path(base).absolute() if base else self.root / ".delivery") / self.name
-
-    @property
-    def kubeconfig(self) -> Path:
-        """The only kubeconfig our code uses; the user's current context plays no part."""
-        return self.state / "kubeconfig"
-
-    @property
-    def git_credentials(self) -> Path:
-        """The user and password for pushes, in the format of git's credential store."""
-        return self.state / "git-credentials"
-
-    @property
-    def git_url(self) -> str:
-        """The Git server as this host sees it (reads are open, pushes need credentials)."""
-        return f"http://localhost:{self.git}/manual-app.git"
-
-    @property
-    def registry_host(self) -> str:
-        """The registry as this host sees it (everything needs credentials)."""
-        return f"localhost:{self.registry}"
-
-
-class Pipeline(_Model):
+class Pipeline(Model):
     """The whole of pipeline.yaml, already checked against itself."""
 
     image: Image
@@ -205,9 +127,8 @@ class Pipeline(_Model):
     git: Git
     environments: Annotated[tuple[Environment, ...], Field(min_length=1)]
     approvers: tuple[Approver, ...] = ()
-    signers: dict[Name, Signer] = {}
     waits: Waits
-    clusters: Annotated[tuple[Cluster, ...], Field(min_length=1)]
+    sites: Annotated[tuple[LocalSite | Site, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
@@ -227,13 +148,26 @@ class Pipeline(_Model):
         if BUILD in names:
             raise ValueError(f"an environment cannot be called {BUILD}: that is who signs what is built")
         self._approvers_can_approve()
-        for cluster in self.clusters:
-            if list(cluster.environments) != names:
-                raise ValueError(f"cluster {cluster.name} must have one port for each of {', '.join(names)}")
-        ports = [port for c in self.clusters for port in (c.registry, c.git, *c.environments.values())]
+        self._sites_fit(names)
+        return self
+
+    def _sites_fit(self, names: list[str]) -> None:
+        called = [site.name for site in self.sites]
+        if len(set(called)) != len(called):
+            raise ValueError(f"two sites share one name: {', '.join(called)}")
+        ports: list[int] = []
+        for site in self.sites:
+            if isinstance(site, LocalSite):
+                if list(site.local.environments) != names:
+                    raise ValueError(f"site {site.name} must have one port for each of {', '.join(names)}")
+                ports += (site.local.registry, site.local.git, *site.local.environments.values())
+                continue
+            if strange := set(site.environments) - set(names):
+                raise ValueError(f"site {site.name}: there is no environment {', '.join(sorted(strange))}")
+            if strange := set(site.signers) - set(self.signed_by):
+                raise ValueError(f"site {site.name}: nobody signs as {', '.join(sorted(strange))}")
         if len(set(ports)) != len(ports):
             raise ValueError("a port is used twice")
-        return self
 
     def _approvers_can_approve(self) -> None:
         # One key or one person under two names could stand for two people.
@@ -241,8 +175,6 @@ class Pipeline(_Model):
         identities = [approver.identity.lower() for approver in self.approvers]
         if len(set(names)) != len(names) or len(set(identities)) != len(identities):
             raise ValueError("approvers must differ by name and identity from each other and other signers")
-        if unknown := set(self.signers) - set(names):
-            raise ValueError(f"signers: nobody signs as {', '.join(sorted(unknown))}")
         for environment in self.environments:
             if environment.approval and environment.approval.required > len(self.approvers):
                 raise ValueError(
@@ -270,15 +202,15 @@ class Pipeline(_Model):
         """The environment that a build enters."""
         return self.environments[0]
 
-    def cluster(self, name: str | None = None) -> Cluster:
-        """The cluster of that name, else of DELIVERY_CLUSTER, else the first."""
-        name = name or os.environ.get("DELIVERY_CLUSTER") or self.clusters[0].name
-        for cluster in self.clusters:
-            if cluster.name == name:
-                return cluster
+    def site(self, name: str | None = None) -> LocalSite | Site:
+        """The site of that name, else of DELIVERY_SITE, else the first; BadInput lists those there are."""
+        name = name or os.environ.get("DELIVERY_SITE") or self.sites[0].name
+        for site in self.sites:
+            if site.name == name:
+                return site
         raise BadInput(
-            f"there is no cluster {name!r}",
-            f"DELIVERY_CLUSTER is one of: {', '.join(c.name for c in self.clusters)} (see {FILE})",
+            f"there is no site {name!r}",
+            f"--site or DELIVERY_SITE is one of: {', '.join(site.name for site in self.sites)} (see {FILE})",
         )
 
 

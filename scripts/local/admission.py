@@ -12,15 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from delivery import pipeline as pipelines
 from delivery.errors import PlatformError
-from delivery.pipeline import Cluster
 from delivery.wait import Pending, Reached, until
 from pytest_kind import KindCluster
 from ruamel.yaml import YAML
 
 from local import install as installing
 from local.catalog import Catalog
+from local.cluster import Cluster
 from local.preload import REPOSITORY
 
 Manifest = dict[str, Any]
@@ -80,8 +79,7 @@ def wait(
 
 def seen(kind: KindCluster, cluster: Cluster) -> str:
     """What the last environment says to a dry run of what it must refuse; PlatformError when it would take it."""
-    pipeline = pipelines.load(cluster.root)
-    repository, last = pipeline.image.repository, pipeline.environments[-1]
+    repository, last = cluster.image, cluster.pipeline.environments[-1]
     reasons = {
         f"{repository}:latest": "pinned-images",
         f"{repository}@sha256:{'0' * 64}": "no matching attestations",
@@ -145,7 +143,7 @@ def _policy(cluster: Cluster) -> Path:
 
 
 def _repository(cluster: Cluster) -> str:
-    return pipelines.load(cluster.root).image.repository
+    return cluster.image
 
 
 def _platform(digests: Mapping[str, str]) -> list[str]:

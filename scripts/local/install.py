@@ -9,11 +9,12 @@ from pathlib import Path
 
 from delivery.errors import PlatformError
 from delivery.parts import docker, tar
-from delivery.pipeline import Cluster, Pipeline
+from delivery.pipeline import Pipeline
 from pytest_kind import KindCluster
 
 from local import kind as kinds
 from local.catalog import Catalog
+from local.cluster import Cluster
 from local.shell import last_line
 
 ARGOCD = "argocd"

@@ -11,10 +11,11 @@ from typing import Any
 
 from delivery.errors import PlatformError
 from delivery.parts import docker, values
-from delivery.pipeline import Cluster, Pipeline
+from delivery.pipeline import Pipeline
 from ruamel.yaml import YAML
 
 from local import preload, tools
+from local.cluster import ADDRESS, Cluster
 from local.preload import Node
 from local.shell import last_line, run
 
@@ -155,7 +156,7 @@ def _configuration(cluster: Cluster, pipeline: Pipeline, root: Path) -> str:
             {
                 "containerPort": values.read(text, environment.values)["service"]["nodePort"],
                 "hostPort": cluster.environments[environment.name],
-                "listenAddress": "127.0.0.1",
+                "listenAddress": ADDRESS,
             }
         )
     config["nodes"][0]["extraPortMappings"] = mappings

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from delivery import files
 from delivery.errors import PlatformError
 from delivery.parts import docker, values
 from delivery.parts.daemon import failing
@@ -62,11 +63,7 @@ def run(root: Path, *, images_only: bool = False) -> Pinned:
         if (before := values.get(text, path, _FILE)) != after
     ]
     if changes:
-        new = file.with_name(f".{file.name}.new")
-        new.write_text(
-            values.replace(text, {one.path: one.after for one in changes}, _FILE), encoding="utf-8"
-        )
-        new.replace(file)
+        files.write(file, values.replace(text, {one.path: one.after for one in changes}, _FILE))
     return Pinned(changes, believed)
 
 

@@ -4,28 +4,30 @@ from collections.abc import Mapping
 
 from delivery.errors import BadInput
 from delivery.parts import git, values
-from delivery.pipeline import Cluster, Pipeline
+from delivery.site import GitServer
+
+from local.cluster import Cluster
 
 # Image of the platform -> where the chart names its digest.
 _CHART_VALUES = {"postgresql": ("postgresql", "image", "digest"), "python": ("rates", "image", "digest")}
 
 
-def publish(pipeline: Pipeline, cluster: Cluster) -> None:
+def publish(cluster: Cluster) -> None:
     """Push the checkout's commit as the first main; a main that is there is left alone."""
-    repository = git.Repository(pipeline.root, cluster.git_credentials)
-    branch = pipeline.git.branch
-    if git.server_ref(cluster.git_url, f"refs/heads/{branch}") is not None:
+    server, branch = _server(cluster), cluster.pipeline.git.branch
+    repository = git.Repository(cluster.root, server)
+    if git.server_ref(server, f"refs/heads/{branch}") is not None:
         return
     if repository.run("rev-parse", "--is-shallow-repository") == "true":
         raise BadInput("this checkout is shallow: its history is not whole", "git fetch --unshallow")
-    repository.push(cluster.git_url, repository.commit("HEAD"), branch)
+    repository.push(repository.commit("HEAD"), branch)
 
 
-def record_platform(pipeline: Pipeline, cluster: Cluster, digests: Mapping[str, str]) -> None:
+def record_platform(cluster: Cluster, digests: Mapping[str, str]) -> None:
     """Commit the digests of the images that stand beside the app, where they differ from main's."""
     digests = {image: digests[image] for image in _CHART_VALUES}
-    name = f"{pipeline.chart.path}/values.yaml"
-    with git.clone(cluster.git_url, pipeline.git.branch, cluster.git_credentials) as clone:
+    name = f"{cluster.pipeline.chart.path}/values.yaml"
+    with git.clone(_server(cluster), cluster.pipeline.git.branch) as clone:
         file = clone.path / name
         before = file.read_text(encoding="utf-8")
         after = values.replace(before, {path: digests[image] for image, path in _CHART_VALUES.items()}, name)
@@ -36,4 +38,8 @@ def record_platform(pipeline: Pipeline, cluster: Cluster, digests: Mapping[str, 
         lines += [f"Digest-{image}: {digests[image]}" for image in _CHART_VALUES]
         author = ("-c", "user.name=delivery", "-c", "user.email=delivery@localhost")
         clone.run(*author, "commit", "--quiet", "--all", "--message", "\n".join(lines))
-        clone.push(cluster.git_url, clone.commit("HEAD"), pipeline.git.branch)
+        clone.push(clone.commit("HEAD"), cluster.pipeline.git.branch)
+
+
+def _server(cluster: Cluster) -> GitServer:
+    return GitServer(url=cluster.git_url, credentials=cluster.git_credentials)

@@ -14,10 +14,12 @@ from typing import Any
 import httpx
 from delivery import wait
 from delivery.errors import PlatformError
-from delivery.parts import credentials, docker, tar
-from delivery.parts.credentials import Login
-from delivery.pipeline import Cluster
+from delivery.parts import docker, tar
+from delivery.parts.registry import Login
 from docker.errors import APIError, NotFound
+
+from local import credentials
+from local.cluster import ADDRESS, Cluster
 
 _ANSWER_LIMIT = 20.0
 _WWW_DATA = 33
@@ -51,7 +53,8 @@ def start(cluster: Cluster, registry_image: str, gateway_image: str, folder: Pat
         registry.put_archive("/", tar.pack(config))
         gateway = _container(client, cluster, "gateway", gateway_image, {
             "network": cluster.name,
-            "ports": {"5001/tcp": ("127.0.0.1", cluster.registry), "3000/tcp": ("127.0.0.1", cluster.git)},
+            "environment": {"REPOSITORY": cluster.repository},
+            "ports": {"5001/tcp": (ADDRESS, cluster.registry), "3000/tcp": (ADDRESS, cluster.git)},
             "volumes": {f"{cluster.name}-git": {"bind": "/srv/git", "mode": "rw"}},
         })  # fmt: skip
         _connect(client, gateway, cluster.name, ["registry.local", "registry.localhost", "git.local"])
@@ -94,7 +97,7 @@ def taken_ports(ports: dict[str, int]) -> dict[str, int]:
     for purpose, port in ports.items():
         with socket.socket() as probe:
             probe.settimeout(1)
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
+            if probe.connect_ex((ADDRESS, port)) == 0:
                 found[purpose] = port
     return found
 

@@ -6,18 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from delivery import pipeline as pipelines
 from delivery.errors import DeliveryError, PlatformError
 from delivery.lock import alone
 from delivery.parts import docker
 from delivery.parts.daemon import endpoint
-from delivery.pipeline import Cluster, Pipeline
 from delivery.progress import phase
-from delivery.signed import keys
 
-from local import admission, host, images, install, preload, room, seed, services, tools
+from local import admission, host, images, install, keys, preload, room, seed, services, tools
 from local import kind as kinds
 from local.closed.images import Closed
+from local.cluster import Cluster
 from local.online import Online
 from local.recipes import image_exists
 
@@ -33,7 +31,6 @@ def up(cluster: Cluster, meanwhile: Callable[[], None] = lambda: None) -> None:
     `meanwhile` runs while the cluster starts, once the registry and the Git server answer. Raises DeliveryError; what
     was made until then is found and used by the next call, or removed by `down`.
     """
-    pipeline = pipelines.load(cluster.root)
     with alone(cluster.state / "up.lock", f"another `delivery up` of {cluster.name}", _ANOTHER_LIMIT):
         host.ensure_docker()
         kinds.check_owner(cluster)
@@ -42,15 +39,16 @@ def up(cluster: Cluster, meanwhile: Callable[[], None] = lambda: None) -> None:
         images.ensure()
         tools.ensure()
         _check_ports(cluster)
-        _up(pipeline, cluster, source, meanwhile)
+        _up(cluster, source, meanwhile)
 
 
-def _up(pipeline: Pipeline, cluster: Cluster, source: Online | Closed, meanwhile: Callable[[], None]) -> None:
+def _up(cluster: Cluster, source: Online | Closed, meanwhile: Callable[[], None]) -> None:
+    pipeline = cluster.pipeline
     digests = kinds.digests(cluster, source.node)
     keys.create(cluster)
     with ThreadPoolExecutor(4) as pool:
         services.network(cluster)
-        beside = pool.submit(_start_services, pipeline, cluster, source, digests, meanwhile)
+        beside = pool.submit(_start_services, cluster, source, digests, meanwhile)
         with phase(f"Creating cluster {cluster.name}"):
             kind = kinds.create(cluster, pipeline, source.node, pipeline.root)
             install.trust_registry(cluster)
@@ -62,7 +60,7 @@ def _up(pipeline: Pipeline, cluster: Cluster, source: Online | Closed, meanwhile
             guards = (kind, images.catalog(), cluster, digests, keys.public(cluster, "stage"))
             guarded = pool.submit(admission.install, *guards)
             rest = pool.submit(preload.unpack, kinds.node_name(cluster), _THEN)
-        if cluster == pipeline.clusters[0]:
+        if cluster.first:
             kinds.publish_context(cluster)
         beside.result()
         with phase("Waiting for Argo CD"):
@@ -74,16 +72,16 @@ def _up(pipeline: Pipeline, cluster: Cluster, source: Online | Closed, meanwhile
 
 
 def _start_services(
-    pipeline: Pipeline,
     cluster: Cluster,
     source: Online | Closed,
     digests: dict[str, str],
     then: Callable[[], None],
 ) -> None:
     with phase("Starting registry and Git server"):
-        services.start(cluster, source.registry, source.gateway.tag, pipeline.root / "scripts" / "local")
-        seed.publish(pipeline, cluster)
-        seed.record_platform(pipeline, cluster, digests)
+        services.start(cluster, source.registry, source.gateway.tag, cluster.root / "scripts" / "local")
+        cluster.publish(source.platform_images, *source.python_images)
+        seed.publish(cluster)
+        seed.record_platform(cluster, digests)
     then()
 
 

@@ -10,13 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from delivery.context import Context
 from delivery.errors import BadInput, Refused
+from delivery.files import write_private
 from delivery.lock import alone
-from delivery.parts import credentials, git
-from delivery.parts.credentials import write_private
-from delivery.parts.registry import Registry, connect
-from delivery.pipeline import Cluster, Pipeline
+from delivery.parts import git
+from delivery.parts.registry import Registry, connect, login
 from delivery.progress import phase
+from delivery.site import Site
 
 REVISION = "org.opencontainers.image.revision"
 
@@ -42,29 +43,31 @@ class Built:
     children: frozenset[str] = frozenset()  # of an index: the digest of each platform's image
 
 
-def build(pipeline: Pipeline, cluster: Cluster, number: int | None = None) -> Built:
+def build(context: Context, number: int | None = None) -> Built:
     """The image of the newest commit that changed the app: built and pushed, or the one that already is.
 
     Refuses a dirty tree and a shallow clone, so that the image is what Git has. Builds on one machine wait
     for each other: two builds of one commit end with one digest.
     """
-    repository = git.checkout(pipeline.root)
-    revision = source(pipeline, repository)
+    repository = git.checkout(context.checkout)
+    revision = source(context, repository)
     number = number if number is not None else _number_from_environment()
     with (
-        alone(cluster.state / "build.lock", "the other build on this machine", pipeline.waits.build),
-        connect(cluster) as registry,
+        alone(
+            context.site.state / "build.lock", "the other build on this machine", context.pipeline.waits.build
+        ),
+        connect(context.site.image) as registry,
     ):
-        found = find(pipeline, registry, revision)
+        found = find(context, registry, revision)
         if found is None:
-            return _build(pipeline, cluster, registry, repository, revision, number)
-        if registry.digest(pipeline.image.name, found.build) is None:
-            _name(pipeline, registry, found)  # a build was stopped between its two tags
-        _describe(pipeline, cluster, registry, found)  # or before its SBOM was attached
+            return _build(context, registry, repository, revision, number)
+        if registry.digest(context.site.image.path, found.build) is None:
+            _name(context, registry, found)  # a build was stopped between its two tags
+        _describe(context, registry, found)  # or before its SBOM was attached
         return found
 
 
-def source(pipeline: Pipeline, repository: git.Repository) -> str:
+def source(context: Context, repository: git.Repository) -> str:
     """The commit that the image is built from: the newest that changed the app's folder."""
     if repository.run("rev-parse", "--is-shallow-repository") == "true":
         raise BadInput(
@@ -78,18 +81,18 @@ def source(pipeline: Pipeline, repository: git.Repository) -> str:
             f"the tree is dirty: {changed[0].strip()}{more}",
             "commit or stash first; only what is committed is built",
         )
-    revision = repository.last_change(repository.commit("HEAD"), pipeline.image.context)
+    revision = repository.last_change(repository.commit("HEAD"), context.pipeline.image.context)
     if not revision:
-        raise BadInput(f"no commit changed {pipeline.image.context}/", "commit the app first")
+        raise BadInput(f"no commit changed {context.pipeline.image.context}/", "commit the app first")
     return revision
 
 
-def find(pipeline: Pipeline, registry: Registry, revision: str) -> Built | None:
+def find(context: Context, registry: Registry, revision: str) -> Built | None:
     """The image that was built from a commit, or None. The image itself must say so too."""
-    digest = registry.digest(pipeline.image.name, revision)
+    digest = registry.digest(context.site.image.path, revision)
     if digest is None:
         return None
-    found = describe(pipeline, registry, digest)
+    found = describe(context, registry, digest)
     if found is None or found.revision != revision:
         raise Refused(
             f"tag {revision[:12]} in the registry belongs to an image that says it is of another commit",
@@ -98,9 +101,9 @@ def find(pipeline: Pipeline, registry: Registry, revision: str) -> Built | None:
     return found
 
 
-def describe(pipeline: Pipeline, registry: Registry, digest: str) -> Built | None:
+def describe(context: Context, registry: Registry, digest: str) -> Built | None:
     """What an image of our repository says of itself, or None when the registry does not have it."""
-    found = registry.image(pipeline.image.name, digest)
+    found = registry.image(context.site.image.path, digest)
     if found is None:
         return None
     said = {platform: _says(config.get("config") or {}) for platform, config in found.configs.items()}
@@ -137,18 +140,18 @@ def fits(built: Built, nodes: Set[str]) -> None:
         )
 
 
-def known(pipeline: Pipeline, registry: Registry, digest: str) -> Built:
+def known(context: Context, registry: Registry, digest: str) -> Built:
     """The same of a digest that must be there, and whose build number must still be its own."""
-    built = describe(pipeline, registry, digest)
+    built = describe(context, registry, digest)
     if built is None:
         raise BadInput(f"{digest[:19]}… is not in the registry", "build it first: delivery build")
-    agrees(pipeline, registry, built)
+    agrees(context, registry, built)
     return built
 
 
-def agrees(pipeline: Pipeline, registry: Registry, built: Built) -> None:
+def agrees(context: Context, registry: Registry, built: Built) -> None:
     """Return when the tag that the image calls its own points to it; Refused when it does not."""
-    there = registry.digest(pipeline.image.name, built.build) if built.build else None
+    there = registry.digest(context.site.image.path, built.build) if built.build else None
     if there != built.digest:
         raise Refused(
             f"tag {built.build or '(none)'} points to {there[:19] if there else 'nothing'} in the registry, "
@@ -163,41 +166,35 @@ def next_number(tags: list[str], first: int) -> int:
 
 
 def _build(
-    pipeline: Pipeline,
-    cluster: Cluster,
+    context: Context,
     registry: Registry,
     repository: git.Repository,
     revision: str,
     number: int | None,
 ) -> Built:
-    from local.images import python_images
-
     from delivery.parts import docker
 
-    name = pipeline.image.name
-    build_number = number or next_number(registry.tags(name), pipeline.image.first_build_number)
+    name = context.site.image.path
+    build_number = number or next_number(registry.tags(name), context.pipeline.image.first_build_number)
     if (taken := registry.digest(name, str(build_number))) is not None:
-        owner = describe(pipeline, registry, taken)
+        owner = describe(context, registry, taken)
         raise BadInput(
             f"build number {build_number} belongs to commit {owner.revision[:12] if owner else 'unknown'}",
             "leave --number out, or give one that is free",
         )
-    build_image, runtime_image = python_images()
-    version = _version(repository, revision, pipeline.image.context)
+    version = _version(repository, revision, context.pipeline.image.context)
     arguments = {
-        "BUILD_IMAGE": build_image,
-        "RUNTIME_IMAGE": runtime_image,
+        **context.site.arguments,
         "VERSION": version,
         "BUILD": str(build_number),
         "REVISION": revision,
-        "SOURCE": pipeline.git.url,
+        "SOURCE": context.site.git.for_argocd,
         "CREATED": repository.run("log", "-1", "--format=%cI", revision),
     }
     started = _now()
-    local = f"{cluster.registry_host}/{name}"
-    context = repository.archive(f"{revision}:{pipeline.image.context}")
+    folder = repository.archive(f"{revision}:{context.pipeline.image.context}")
     with phase(f"Build {build_number} of commit {revision[:12]}") as progress:
-        log = cluster.state / "build.log"
+        log = context.site.state / "build.log"
         with log.open("w", encoding="utf-8") as out:
 
             def note(line: str) -> None:
@@ -205,49 +202,49 @@ def _build(
                 progress.update(line)
 
             try:
-                docker.build(context, f"{local}:{revision}", arguments, note)
+                docker.build(folder, f"{context.site.image.here}:{revision}", arguments, note)
             except docker.BuildFailed as error:
                 raise docker.BuildFailed(error.message, f"{error.hint}; the whole log: {log}") from None
     record = {
         "parameters": arguments,
-        "bases": {base: asdict(docker.base(base)) for base in sorted({build_image, runtime_image})},
+        "bases": {base: asdict(docker.base(base)) for base in sorted(set(context.site.arguments.values()))},
         "started": started,
         "finished": _now(),
     }
-    write_private(_record(cluster, revision), json.dumps(record))
+    write_private(_record(context.site, revision), json.dumps(record))
     with phase(f"Push {name}:{build_number}"):
-        digest = docker.push(local, revision, credentials.load(cluster).registry)
+        digest = docker.push(context.site.image.here, revision, login(context.site.image))
         built = Built(digest, str(build_number), version, revision, new=True)
-        _arrived(pipeline, registry, built)
-        _name(pipeline, registry, built)
-    _describe(pipeline, cluster, registry, built)
+        _arrived(context, registry, built)
+        _name(context, registry, built)
+    _describe(context, registry, built)
     return built
 
 
-def _describe(pipeline: Pipeline, cluster: Cluster, registry: Registry, built: Built) -> None:
+def _describe(context: Context, registry: Registry, built: Built) -> None:
     """Attach SBOM and provenance, while the record of the build is there: it goes when both are attached."""
     from delivery.build import provenance
 
-    file = _record(cluster, built.revision)
+    file = _record(context.site, built.revision)
     if not file.exists():
         return
     with phase(f"SBOM and provenance of {built.digest[:19]}"):
         record = json.loads(file.read_text(encoding="utf-8"))
-        provenance.complete(pipeline, cluster, registry, built.digest, **record)
+        provenance.complete(context, registry, built.digest, **record)
         file.unlink()
 
 
-def _record(cluster: Cluster, revision: str) -> Path:
-    return cluster.state / "builds" / f"{revision}.json"
+def _record(site: Site, revision: str) -> Path:
+    return site.state / "builds" / f"{revision}.json"
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _arrived(pipeline: Pipeline, registry: Registry, built: Built) -> None:
+def _arrived(context: Context, registry: Registry, built: Built) -> None:
     """Return when the registry has, under the digest that the push reported, the image that was built."""
-    there = describe(pipeline, registry, built.digest)
+    there = describe(context, registry, built.digest)
     if there is None:
         raise Refused(
             f"the push reported {built.digest[:19]}, and the registry does not have it",
@@ -261,11 +258,11 @@ def _arrived(pipeline: Pipeline, registry: Registry, built: Built) -> None:
         )
 
 
-def _name(pipeline: Pipeline, registry: Registry, built: Built) -> None:
-    manifest = registry.manifest(pipeline.image.name, built.digest)
+def _name(context: Context, registry: Registry, built: Built) -> None:
+    manifest = registry.manifest(context.site.image.path, built.digest)
     if manifest is None:
         raise Refused(f"{built.digest[:19]} is gone from the registry", "build it again: delivery build")
-    registry.tag(pipeline.image.name, manifest, built.build)
+    registry.tag(context.site.image.path, manifest, built.build)
 
 
 def _version(repository: git.Repository, revision: str, context: str) -> str:

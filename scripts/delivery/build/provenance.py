@@ -8,18 +8,18 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from delivery.context import Context
 from delivery.parts import syft
 from delivery.parts.registry import Registry
-from delivery.pipeline import BUILD, Cluster, Pipeline
-from delivery.signed import keys, statements
+from delivery.pipeline import BUILD
+from delivery.signed import statements
 
 BUILD_TYPE = "https://delivery/docker-build/v1"
 BUILDER = "https://delivery/delivery-build"
 
 
 def complete(
-    pipeline: Pipeline,
-    cluster: Cluster,
+    context: Context,
     registry: Registry,
     digest: str,
     parameters: Mapping[str, str],
@@ -31,33 +31,33 @@ def complete(
 
     `parameters` are the build's arguments, `bases` what the images are known by that it started from.
     """
-    image = statements.reference(pipeline, cluster, digest)
+    image = statements.reference(context, digest)
     made: dict[str, Callable[[], dict[str, Any]]] = {
-        statements.SBOM: lambda: syft.sbom(image, keys.docker_config(cluster)),
-        statements.PROVENANCE: lambda: provenance(pipeline, parameters, bases, started, finished),
+        statements.SBOM: lambda: syft.sbom(image, context.site.image.docker_config),
+        statements.PROVENANCE: lambda: provenance(context, parameters, bases, started, finished),
     }
-    for kind in missing(pipeline, cluster, registry, digest):
-        statements.put(pipeline, cluster, digest, kind, made[kind](), BUILD)
+    for kind in missing(context, registry, digest):
+        statements.put(context, digest, kind, made[kind](), BUILD)
 
 
-def missing(pipeline: Pipeline, cluster: Cluster, registry: Registry, digest: str) -> list[str]:
+def missing(context: Context, registry: Registry, digest: str) -> list[str]:
     """Which of the two are not attached to a digest, signed by the build's key."""
     kinds = (statements.SBOM, statements.PROVENANCE)
     with ThreadPoolExecutor(max_workers=2) as pool:
         found = pool.map(
-            lambda kind: statements.read(pipeline, cluster, registry, digest, kind, [BUILD]).statements, kinds
+            lambda kind: statements.read(context, registry, digest, kind, [BUILD]).statements, kinds
         )
         return [kind for kind, there in zip(kinds, found, strict=True) if not there]
 
 
-def sbom(pipeline: Pipeline, cluster: Cluster, registry: Registry, digest: str) -> dict[str, Any] | None:
+def sbom(context: Context, registry: Registry, digest: str) -> dict[str, Any] | None:
     """The bill of materials that the build attached to a digest; None when there is none that verifies."""
-    found = statements.read(pipeline, cluster, registry, digest, statements.SBOM, [BUILD]).statements
+    found = statements.read(context, registry, digest, statements.SBOM, [BUILD]).statements
     return found[-1].predicate if found else None
 
 
 def provenance(
-    pipeline: Pipeline,
+    context: Context,
     parameters: Mapping[str, str],
     bases: Mapping[str, Mapping[str, Any]],
     started: str,
@@ -66,7 +66,7 @@ def provenance(
     """SLSA's provenance v1: from which commit, on which base images, with which arguments."""
     source = {
         "name": "source",
-        "uri": f"git+{pipeline.git.url}",
+        "uri": f"git+{context.site.git.for_argocd}",
         "digest": {"gitCommit": parameters["REVISION"]},
     }
     images = [_base(name, base) for name, base in sorted(bases.items())]
@@ -76,7 +76,7 @@ def provenance(
             "buildType": BUILD_TYPE,
             "externalParameters": {
                 "source": f"{source['uri']}@{parameters['REVISION']}",
-                "context": pipeline.image.context,
+                "context": context.pipeline.image.context,
                 "arguments": dict(parameters),
             },
             "internalParameters": {},

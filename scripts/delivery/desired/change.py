@@ -1,4 +1,4 @@
-"""The commit that asks an environment for a digest: two values in one file, and a message that says all.
+"""The commit that asks an environment for a digest: the image in one values file, and a message that says all.
 
 Never by force. When somebody else was faster, everything is checked again on what is there now.
 """
@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from delivery.context import Context
 from delivery.desired import manifests as desired
 from delivery.desired.manifests import Desired
 from delivery.errors import BadInput, NotReached, Refused
 from delivery.parts import git, values
-from delivery.pipeline import Cluster, Environment, Pipeline
+from delivery.pipeline import Environment
 
 ATTEMPTS = 5
 
@@ -58,8 +59,7 @@ class Entry:
 
 
 def apply(
-    pipeline: Pipeline,
-    cluster: Cluster,
+    context: Context,
     plan: Callable[[git.Repository, str], Request],
     render: Callable[[Path, Environment, str], Desired] | None = None,
 ) -> Change:
@@ -70,46 +70,47 @@ def apply(
     anything is written.
     """
     render = render or (
-        lambda tree, environment, commit: desired.rendered(pipeline, tree, environment, commit)
+        lambda tree, environment, commit: desired.rendered(context, tree, environment, commit)
     )
-    by = author(pipeline)
-    with git.clone(cluster.git_url, pipeline.git.branch, cluster.git_credentials) as repository:
+    by = author(context)
+    with git.clone(context.site.git, context.pipeline.git.branch) as repository:
         for _ in range(ATTEMPTS):
             base = repository.commit("HEAD")
             request = plan(repository, base)
-            before, changed = write(repository, request)
+            before, changed = write(context, repository, request)
             asked = render(repository.path, request.environment, base)
             if not changed:
                 return Change(base, before, asked, new=False)
             commit = _commit(repository, request, before, by)
             try:
-                repository.push(cluster.git_url, commit, pipeline.git.branch)
+                repository.push(commit, context.pipeline.git.branch)
             except git.PushRejected:
-                newest = repository.fetch(cluster.git_url, f"refs/heads/{pipeline.git.branch}")
+                newest = repository.fetch(f"refs/heads/{context.pipeline.git.branch}")
                 repository.raw("reset", "--hard", "--quiet", newest)
                 continue
             return Change(commit, before, asked, new=True)
     raise NotReached(
-        f"{pipeline.git.branch} moved {ATTEMPTS} times while we pushed; nothing was written", "run it again"
+        f"{context.pipeline.git.branch} moved {ATTEMPTS} times while we pushed; nothing was written",
+        "run it again",
     )
 
 
-def publish(pipeline: Pipeline, cluster: Cluster) -> bool:
+def publish(context: Context) -> bool:
     """Bring the checkout's HEAD to the server's branch, forward only; False when it is already in there."""
-    checkout = git.Repository(git.checkout(pipeline.root).path, cluster.git_credentials)
+    checkout = git.Repository(git.checkout(context.checkout).path, context.site.git)
     head = checkout.commit("HEAD")
-    branch = pipeline.git.branch
+    branch = context.pipeline.git.branch
     for _ in range(ATTEMPTS):
-        there = checkout.fetch(cluster.git_url, f"refs/heads/{branch}")
+        there = checkout.fetch(f"refs/heads/{branch}")
         if checkout.ok("merge-base", "--is-ancestor", head, there):
             return False
         if not checkout.ok("merge-base", "--is-ancestor", there, head):
             raise BadInput(
                 f"HEAD ({head[:12]}) and {branch} of the Git server ({there[:12]}) have diverged",
-                f"git pull --rebase {cluster.git_url} {branch}",
+                f"git pull --rebase {context.site.git.url} {branch}",
             )
         try:
-            checkout.push(cluster.git_url, head, branch)
+            checkout.push(head, branch)
         except git.PushRejected:
             continue
         return True
@@ -153,8 +154,8 @@ def wanted(
     return asked
 
 
-def write(repository: git.Repository, request: Request) -> tuple[str, bool]:
-    """Change the two values on disk; the digest before, and whether anything is different now."""
+def write(context: Context, repository: git.Repository, request: Request) -> tuple[str, bool]:
+    """Change what the values say of the image on disk; the digest before, and whether anything is different now."""
     name = request.environment.values
     file = repository.path / name
     try:
@@ -167,7 +168,7 @@ def write(repository: git.Repository, request: Request) -> tuple[str, bool]:
         before = desired.named(text, name)[1]
     except desired.NothingYet:
         before = "none"
-    after = values.replace(text, {desired.TAG: request.build, desired.DIGEST: request.digest}, name)
+    after = values.replace(text, desired.naming(context, request.build, request.digest), name)
     file.write_bytes(after.encode("utf-8"))
     return before, after != text
 
@@ -200,9 +201,9 @@ def repository_name(environment: Environment) -> str:
     return environment.application.removesuffix(f"-{environment.name}")
 
 
-def author(pipeline: Pipeline) -> tuple[str, str]:
+def author(context: Context) -> tuple[str, str]:
     """Name and e-mail of who asks, as git of this checkout knows them."""
-    checkout = git.Repository(pipeline.root)
+    checkout = git.Repository(context.checkout)
 
     def configured(key: str, fallback: str) -> str:
         try:

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import yaml
 
+from delivery.context import Context
 from delivery.parts import helm
-from delivery.pipeline import Environment, Pipeline
+from delivery.pipeline import Environment
 
 
-def rendered(pipeline: Pipeline, tree: Path, environment: Environment) -> list[str]:
+def rendered(context: Context, tree: Path, environment: Environment) -> list[str]:
     """The lines of all manifests of an environment, as Argo CD renders them."""
-    chart, values = tree / pipeline.chart.path, tree / environment.values
-    documents = helm.template(chart, values, pipeline.chart.release, environment.namespace)
+    chart, values = tree / context.pipeline.chart.path, tree / environment.values
+    documents = helm.template(chart, values, context.pipeline.chart.release, environment.namespace)
     documents.sort(key=lambda one: (one.get("kind", ""), one.get("metadata", {}).get("name", "")))
     return yaml.safe_dump_all(documents, sort_keys=True, width=1000).splitlines()
 

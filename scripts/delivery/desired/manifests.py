@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from delivery.context import Context
 from delivery.errors import BadInput
 from delivery.parts import values
 from delivery.parts.git import Repository
-from delivery.pipeline import Environment, Pipeline
+from delivery.pipeline import Environment
 
 UNSET = "set-by-promotion"
-TAG, DIGEST = ("image", "tag"), ("image", "digest")
+REPOSITORY, TAG, DIGEST = ("image", "repository"), ("image", "tag"), ("image", "digest")
 _DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
 
 
@@ -44,6 +45,11 @@ def digest(text: str) -> str:
     return text
 
 
+def naming(context: Context, tag: str, digest: str) -> dict[values.Path, str]:
+    """What a values file says when it asks for a digest on this site: repository, tag and digest."""
+    return {REPOSITORY: context.site.image.name, TAG: tag, DIGEST: digest}
+
+
 def named(text: str, file: str) -> tuple[str, str]:
     """Tag and digest that a values file names; NothingYet, or BadInput when they are malformed."""
     tag, found = values.get(text, TAG, file), values.get(text, DIGEST, file)
@@ -67,32 +73,32 @@ def image(repository: Repository, environment: Environment, commit: str) -> tupl
     return named(file(repository, environment, commit).decode("utf-8", "replace"), environment.values)
 
 
-def at(pipeline: Pipeline, repository: Repository, environment: Environment, commit: str) -> Desired:
+def at(context: Context, repository: Repository, environment: Environment, commit: str) -> Desired:
     """What a commit asks of an environment, rendered as Argo CD renders it."""
     with tempfile.TemporaryDirectory(prefix="delivery-chart-") as folder:
-        repository.export(commit, pipeline.chart.path, Path(folder))
-        if not environment.values.startswith(f"{pipeline.chart.path}/"):
+        repository.export(commit, context.pipeline.chart.path, Path(folder))
+        if not environment.values.startswith(f"{context.pipeline.chart.path}/"):
             repository.export(commit, environment.values, Path(folder))
-        return rendered(pipeline, Path(folder), environment, commit)
+        return rendered(context, Path(folder), environment, commit)
 
 
-def rendered(pipeline: Pipeline, tree: Path, environment: Environment, commit: str) -> Desired:
+def rendered(context: Context, tree: Path, environment: Environment, commit: str) -> Desired:
     """The same from a tree on disk; BadInput when the chart does not pin the app to the values' digest."""
     from delivery.parts import helm
 
     values_file = tree / environment.values
     tag, wanted = named(values_file.read_text(encoding="utf-8"), environment.values)
     documents = helm.template(
-        tree / pipeline.chart.path, values_file, pipeline.chart.release, environment.namespace
+        tree / context.pipeline.chart.path, values_file, context.pipeline.chart.release, environment.namespace
     )
-    pinned = f"{pipeline.image.repository}@{wanted}"
+    pinned = f"{context.site.image.name}@{wanted}"
     replicas, images = 0, set()
     for document in documents:
         template = _pod_template(document)
         containers = _containers(template)
         images |= {container["image"] for container in containers}
         labels = template.get("metadata", {}).get("labels") or {}
-        if labels.get("app.kubernetes.io/name") != pipeline.chart.release:
+        if labels.get("app.kubernetes.io/name") != context.pipeline.chart.release:
             continue
         for container in containers:
             if container["image"] != pinned:
@@ -104,18 +110,20 @@ def rendered(pipeline: Pipeline, tree: Path, environment: Environment, commit: s
             replicas += int(document["spec"].get("replicas", 1))
     if not replicas:
         raise BadInput(
-            f"the chart renders no Deployment labelled {pipeline.chart.release} for {environment.name}",
+            f"the chart renders no Deployment labelled {context.pipeline.chart.release} for {environment.name}",
             "its pods need the label app.kubernetes.io/name",
         )
-    return Desired(commit, pipeline.image.repository, wanted, tag, replicas, frozenset(images))
+    return Desired(commit, context.site.image.name, wanted, tag, replicas, frozenset(images))
 
 
-def same(pipeline: Pipeline, repository: Repository, environment: Environment, a: str, b: str) -> bool:
+def same(context: Context, repository: Repository, environment: Environment, a: str, b: str) -> bool:
     """Whether two commits ask the same of an environment: the chart and its own values, not the others'."""
     if a == b:
         return True
-    others = [f":(exclude){e.values}" for e in pipeline.environments if e.name != environment.name]
-    return repository.ok("diff", "--quiet", a, b, "--", pipeline.chart.path, environment.values, *others)
+    others = [f":(exclude){e.values}" for e in context.pipeline.environments if e.name != environment.name]
+    return repository.ok(
+        "diff", "--quiet", a, b, "--", context.pipeline.chart.path, environment.values, *others
+    )
 
 
 def _pod_template(document: dict[str, Any]) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 import hashlib
 from dataclasses import dataclass
 
+from delivery.context import Context
 from delivery.desired import manifests as desired
 from delivery.errors import BadInput
 from delivery.parts.git import Repository
-from delivery.pipeline import Environment, Pipeline
+from delivery.pipeline import Environment
 
 SUITES = "e2e/suites"
 
@@ -20,11 +21,11 @@ class Trees:
     values: str  # sha256 of the environment's values file
 
 
-def at(pipeline: Pipeline, repository: Repository, environment: Environment, commit: str) -> Trees:
+def at(context: Context, repository: Repository, environment: Environment, commit: str) -> Trees:
     """The hashes of a commit, as an environment sees it."""
     return Trees(
         suites(repository, commit),
-        chart(pipeline, repository, commit),
+        chart(context, repository, commit),
         values(repository, environment, commit),
     )
 
@@ -37,14 +38,16 @@ def suites(repository: Repository, commit: str) -> str:
     return line.split()[2]
 
 
-def chart(pipeline: Pipeline, repository: Repository, commit: str) -> str:
+def chart(context: Context, repository: Repository, commit: str) -> str:
     """Like a tree hash, but of everything in the chart except the environments' values files."""
-    values_files = {environment.values for environment in pipeline.environments}
-    listed = repository.raw("ls-tree", "-r", "-z", "--full-tree", commit, "--", pipeline.chart.path)
+    values_files = {environment.values for environment in context.pipeline.environments}
+    listed = repository.raw("ls-tree", "-r", "-z", "--full-tree", commit, "--", context.pipeline.chart.path)
     entries = [entry for entry in listed.split(b"\0") if entry]
     kept = [entry for entry in entries if entry.partition(b"\t")[2].decode() not in values_files]
     if not kept:
-        raise BadInput(f"{pipeline.chart.path}/ is not in Git at {commit[:12]}", "commit the chart first")
+        raise BadInput(
+            f"{context.pipeline.chart.path}/ is not in Git at {commit[:12]}", "commit the chart first"
+        )
     return hashlib.sha256(b"\0".join(sorted(kept))).hexdigest()
 
 

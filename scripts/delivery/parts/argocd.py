@@ -12,10 +12,8 @@ from delivery.wait import Failed, Pending, Reached, until
 if TYPE_CHECKING:
     from delivery.parts.kubernetes import Kubernetes
 
-_RESOURCE = ("argoproj.io", "v1alpha1", "argocd", "applications")
 _REFRESH = "argocd.argoproj.io/refresh"
 _ERRORS = ("ComparisonError", "InvalidSpecError", "UnknownError")
-_HINT = "see why: kubectl -n argocd get application {name} -o yaml"
 _LOOK_SECONDS = 2.0
 
 
@@ -56,10 +54,19 @@ class Application:
 
 
 class ArgoCD:
-    """The Applications of one cluster."""
+    """The Applications of one Argo CD: in the cluster of an environment, or wherever the site says."""
 
-    def __init__(self, kubernetes: "Kubernetes") -> None:
-        self._kubernetes = kubernetes
+    def __init__(self, kubernetes: "Kubernetes", environment: str) -> None:
+        from delivery.parts.kubernetes import Kubernetes
+
+        site = kubernetes.site
+        elsewhere = site.argocd.context not in (None, kubernetes.context)
+        self._kubernetes = Kubernetes(site, environment, site.argocd.context) if elsewhere else kubernetes
+        self._namespace = site.argocd.namespace
+
+    @property
+    def _resource(self) -> tuple[str, str, str, str]:
+        return ("argoproj.io", "v1alpha1", self._namespace, "applications")
 
     def application(self, name: str) -> Application:
         """What Argo CD says now; NoApplication when it has none of that name."""
@@ -129,22 +136,28 @@ class ArgoCD:
             return look(found)
 
         def change(left: float) -> None:
-            self._kubernetes.custom_changed(*_RESOURCE, name, version, min(left, _LOOK_SECONDS))
+            self._kubernetes.custom_changed(*self._resource, name, version, min(left, _LOOK_SECONDS))
 
-        return until(what, current, limit, _HINT.format(name=name), change)
+        look_at = f"{self._kubernetes.look} -n {self._namespace} get application {name} -o yaml"
+        return until(what, current, limit, f"see why: {look_at}", change)
 
     def _get(self, name: str) -> dict[str, Any]:
         from delivery.parts.kubernetes import Denied
 
         try:
-            return self._kubernetes.custom(*_RESOURCE, name)
+            return self._kubernetes.custom(*self._resource, name)
         except Denied as error:
             if error.status != 404:
                 raise
-            raise NoApplication(f"Argo CD has no Application {name}", "make it: delivery up") from None
+            remedy = (
+                "make it: delivery up"
+                if self._kubernetes.site.made_here
+                else 'apply argocd/ (README, "Fork it")'
+            )
+            raise NoApplication(f"Argo CD has no Application {name}", remedy) from None
 
     def _patch(self, name: str, patch: dict[str, Any]) -> None:
-        self._kubernetes.patch_custom(*_RESOURCE, name, patch)
+        self._kubernetes.patch_custom(*self._resource, name, patch)
 
 
 def failure(application: Application, enough: Callable[[str], bool]) -> Failed | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from delivery.errors import PlatformError
-from delivery.parts import direct
+from delivery.parts import direct, programs
 
 SECONDS = 60
 _LEGACY = ("--new-bundle-format=false", "--use-signing-config=false", "--tlog-upload=false")
@@ -30,10 +30,17 @@ class NotVerified(PlatformError):
 
 @dataclass(frozen=True)
 class Key:
-    """What somebody signs with: a key file and the file with its password, or a URI of a KMS."""
+    """What somebody signs with: a key's file or its URI, and where its password is."""
 
     reference: str
-    password: Path | None = None
+    password_file: Path | None = None
+    password_variable: str | None = None
+
+    def password(self) -> str:
+        """The password; empty where the key has none."""
+        if self.password_file:
+            return self.password_file.read_text(encoding="ascii")
+        return os.environ.get(self.password_variable or "", "")
 
 
 @dataclass(frozen=True)
@@ -72,12 +79,11 @@ def sign(statement: bytes, key: Key) -> Envelope:
         source, target = Path(folder, "statement.json"), Path(folder, "envelope.json")
         source.write_bytes(statement)
         command = ["attest-blob", *_LEGACY, "--yes", "--key", key.reference, "--statement", str(source)]
-        password = key.password.read_text(encoding="ascii") if key.password else ""
-        _run([*command, "--output-signature", str(target)], password=password)
+        _run([*command, "--output-signature", str(target)], password=key.password())
         return envelope(target.read_bytes())
 
 
-def attach(image: str, signed: Envelope, docker_config: Path) -> None:
+def attach(image: str, signed: Envelope, docker_config: Path | None) -> None:
     """Add a signed statement to those that an image (repository@digest) has."""
     with tempfile.NamedTemporaryFile(prefix="delivery-attach-") as file:
         file.write(signed.text)
@@ -85,7 +91,7 @@ def attach(image: str, signed: Envelope, docker_config: Path) -> None:
         _run(["attach", "attestation", "--attestation", file.name, image], docker_config=docker_config)
 
 
-def verify(image: str, predicate_type: str, public: Path, docker_config: Path) -> list[Envelope]:
+def verify(image: str, predicate_type: str, public: Path, docker_config: Path | None) -> list[Envelope]:
     """Those statements of one kind about an image that this key signed; NotVerified when there is none."""
     command = ["verify-attestation", "--key", str(public), "--insecure-ignore-tlog=true"]
     command += ["--type", predicate_type, image]
@@ -101,14 +107,12 @@ def _signatures(one: Envelope) -> list[Any]:
 
 
 def _run(arguments: list[str], *, password: str = "", docker_config: Path | None = None) -> str:
-    from local import tools
-
     environment = os.environ | direct.environment() | {"COSIGN_PASSWORD": password}
     if docker_config:
         environment["DOCKER_CONFIG"] = str(docker_config)
     try:
         done = subprocess.run(
-            [str(tools.path("cosign")), *arguments],
+            [str(programs.path("cosign")), *arguments],
             env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -11,7 +11,6 @@ from docker.errors import APIError
 
 from delivery.errors import PlatformError
 from delivery.parts import buildkit
-from delivery.parts.credentials import Login
 from delivery.parts.daemon import (
     FAILURES,
     DockerForbidden,
@@ -23,6 +22,7 @@ from delivery.parts.daemon import (
     short,
 )
 from delivery.parts.pulling import PullFailed, error_in, pull
+from delivery.parts.registry import Login
 
 __all__ = [
     "Base",

@@ -1,4 +1,7 @@
-"""The git command: no prompts, no hooks, every call bounded; passwords from a file, never in arguments."""
+"""The git command: no prompts, no hooks, every call bounded; passwords never in arguments.
+
+A password comes from a file of git's credential store, from DELIVERY_GIT_TOKEN, or from git's own helpers.
+"""
 
 import os
 import shlex
@@ -15,8 +18,10 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from delivery.errors import BadInput, DeliveryError, PlatformError
 from delivery.parts import direct
+from delivery.site import GitServer
 
 SECONDS = 60
+TOKEN = "DELIVERY_GIT_TOKEN"  # noqa: S105 - the variable's name
 
 
 class GitFailed(PlatformError):
@@ -58,10 +63,10 @@ _RACE = ("non-fast-forward", "fetch first", "cannot lock ref", "failed to update
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository on disk, and the credentials file for its server when it pushes."""
+    """A repository on disk, and the server that it fetches from and pushes to."""
 
     path: Path
-    credentials: Path | None = None
+    server: GitServer | None = None
 
     def run(self, *arguments: str, seconds: float = SECONDS) -> str:
         """What the command prints, without its last newline; typed errors when it fails."""
@@ -69,7 +74,7 @@ class Repository:
 
     def raw(self, *arguments: str, seconds: float = SECONDS) -> bytes:
         """The same, byte for byte."""
-        return _git(["-C", str(self.path), *self._helper(), *arguments], seconds)
+        return _git(["-C", str(self.path), *_login(self.server), *arguments], seconds)
 
     def ok(self, *arguments: str) -> bool:
         """Whether a question asked of git (merge-base --is-ancestor, diff --quiet) is answered with yes."""
@@ -78,6 +83,10 @@ class Repository:
         except GitFailed:
             return False
         return True
+
+    def contains(self, commit: str, branch: str) -> bool:
+        """Whether a commit is a branch's head or came before it."""
+        return bool(commit) and self.ok("merge-base", "--is-ancestor", commit, branch)
 
     def commit(self, name: str) -> str:
         """The full id of the commit that a name stands for; BadInput when there is none."""
@@ -109,57 +118,60 @@ class Repository:
             archive.extractall(to, filter="data")
         return to / path
 
-    def fetch(self, url: str, ref: str) -> str:
+    def fetch(self, ref: str) -> str:
         """Bring a ref's commits here without touching any ref of this repository; its commit id."""
-        commit = server_ref(url, ref, self.credentials)
+        server = self._server()
+        commit = server_ref(server, ref)
         if commit is None:
-            raise PlatformError(f"{url} has no {ref}", "start the cluster again: delivery up")
+            raise PlatformError(
+                f"{server.url} has no {ref}", "is it the right repository? see the site's git.url"
+            )
         if not self.ok("cat-file", "-e", f"{commit}^{{commit}}"):
-            self._retrying("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", url, ref)
+            self._retrying("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", server.url, ref)
         return commit
 
-    def push(self, url: str, commit: str, branch: str) -> None:
+    def push(self, commit: str, branch: str) -> None:
         """Move a branch of the server forward, never by force: PushRejected when it moved meanwhile."""
+        server = self._server()
         try:
-            self.raw("push", "--quiet", "--no-verify", url, f"{commit}:refs/heads/{branch}")
+            self.raw("push", "--quiet", "--no-verify", server.url, f"{commit}:refs/heads/{branch}")
         except GitFailed as error:
             if any(sign in error.message.lower() for sign in _RACE):
                 raise PushRejected(
-                    f"{branch} of {url} moved while we pushed", "run the same command again"
+                    f"{branch} of {server.url} moved while we pushed", "run the same command again"
                 ) from None
             raise
+
+    def _server(self) -> GitServer:
+        assert self.server is not None  # noqa: S101 - a repository that was made without one is only read
+        return self.server
 
     def _retrying(self, *arguments: str) -> None:
         for attempt in _attempts():
             with attempt:
                 self.raw(*arguments)
 
-    def _helper(self) -> list[str]:
-        return _helper(self.credentials)
 
-
-def server_ref(url: str, ref: str, credentials: Path | None = None) -> str | None:
+def server_ref(server: GitServer, ref: str) -> str | None:
     """The commit that a ref of the server points to (a tag: what it tags), or None when it is not there."""
     names = [ref, f"{ref}^{{}}"] if ref.startswith("refs/tags/") else [ref]
     for attempt in _attempts():
         with attempt:
-            lines = _git([*_helper(credentials), "ls-remote", url, *names], SECONDS).decode().splitlines()
-    found = {name: commit for commit, _, name in (line.partition("\t") for line in lines)}
+            said = _git([*_login(server), "ls-remote", server.url, *names], SECONDS).decode()
+    found = {name: commit for commit, _, name in (line.partition("\t") for line in said.splitlines())}
     return found.get(f"{ref}^{{}}") or found.get(ref)
 
 
 @contextmanager
-def clone(
-    url: str, branch: str, credentials: Path | None = None, *, bare: bool = False
-) -> Iterator[Repository]:
+def clone(server: GitServer, branch: str, *, bare: bool = False) -> Iterator[Repository]:
     """A fresh clone of one branch of the server in a temporary folder, gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="delivery-git-", ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "clone"
         command = ["clone", "--quiet", "--no-tags", "--single-branch", *(["--bare"] if bare else [])]
         for attempt in _attempts():
             with attempt:
-                _git([*_helper(credentials), *command, "--branch", branch, "--", url, str(path)], SECONDS)
-        yield Repository(path, credentials)
+                _git([*_login(server), *command, "--branch", branch, "--", server.url, str(path)], SECONDS)
+        yield Repository(path, server)
 
 
 def checkout(path: Path) -> Repository:
@@ -179,17 +191,27 @@ def _attempts() -> Retrying:
     )
 
 
-def _helper(credentials: Path | None) -> list[str]:
-    # Read only: git's own store helper would erase the file's entry after a refused login.
-    read = f"git credential-store --file={shlex.quote(str(credentials))} get"
-    helper = f'!f() {{ if test "$1" = get; then {read}; fi; }}; f'
-    return ["-c", "credential.helper="] + (["-c", f"credential.helper={helper}"] if credentials else [])
+def _login(server: GitServer | None) -> list[str]:
+    """How git finds the password of a server: the options that say so, never the password itself."""
+    if server is None:
+        return ["-c", "credential.helper="]
+    if server.credentials:
+        # Read only: git's own store helper would erase the file's entry after a refused login.
+        get = f"git credential-store --file={shlex.quote(str(server.credentials))} get"
+    elif os.environ.get(TOKEN):
+        # Every forge takes a token as the password, whoever the user is called; GitLab and GitHub document this name.
+        get = f"printf 'username=oauth2\\npassword=%s\\n' \"${TOKEN}\""
+    else:
+        return []  # git's own configuration knows
+    helper = f'!f() {{ if test "$1" = get; then {get}; fi; }}; f'
+    return ["-c", "credential.helper=", "-c", f"credential.helper={helper}"]
 
 
 def _git(arguments: list[str], seconds: float) -> bytes:
     environment = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
     environment |= {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "", "SSH_ASKPASS": "", "LC_ALL": "C"}
     environment |= direct.environment() | {"GIT_OPTIONAL_LOCKS": "0"}
+    environment.setdefault("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")  # it would ask at the terminal
     plain = ["-c", "core.hooksPath=/dev/null", "-c", "core.autocrlf=false", "-c", "core.quotePath=false"]
     plain += [
         "-c",
@@ -225,7 +247,7 @@ def _git(arguments: list[str], seconds: float) -> bytes:
         kind = ServerUnreachable if any(sign in text.lower() for sign in _UNREACHABLE) else GitFailed
         raise kind(
             f"git {verb}: {_reason(text) or f'exit {done.returncode}'}",
-            "is the cluster up? delivery doctor"
+            f"does the site's Git server answer, and take the login ({TOKEN}, git's helpers)? delivery doctor"
             if kind is ServerUnreachable
             else "run it by hand to see more",
         )

@@ -12,6 +12,7 @@ from pyhelm3.command import SafeLoader
 from pyhelm3.errors import Error
 
 from delivery.errors import BadInput, PlatformError
+from delivery.parts import programs
 
 SECONDS = 60
 logging.getLogger("pyhelm3").addHandler(logging.NullHandler())  # our errors say what it would log
@@ -40,9 +41,7 @@ def _set(values: Mapping[str, str] | None) -> list[str]:
 
 
 def _run(command: list[Any], what: str) -> bytes:
-    from local import tools
-
-    helm = Command(executable=str(tools.path("helm")))
+    helm = Command(executable=str(programs.path("helm")))
     try:
         return asyncio.run(asyncio.wait_for(helm.run(command), SECONDS))
     except TimeoutError:

@@ -1,30 +1,37 @@
-"""The cluster's API: only through our own kubeconfig and only for our own cluster; answers as plain JSON."""
+"""The API of the cluster that an environment is in: by the site's context and no other; answers as plain JSON.
 
+The cluster behind a context is remembered. When the name leads to another one, nobody asks it anything.
+"""
+
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from kubernetes.client import ApiClient, Configuration, CoreV1Api, CustomObjectsApi
 from kubernetes.client.exceptions import ApiException
-from kubernetes.config import ConfigException, load_kube_config
+from kubernetes.config import ConfigException, load_incluster_config, load_kube_config
 from kubernetes.watch import Watch
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 from urllib3.exceptions import HTTPError
 from urllib3.exceptions import TimeoutError as TimedOut
 from yaml import YAMLError
 
+from delivery import files
 from delivery.errors import PlatformError
-from delivery.pipeline import Cluster
+from delivery.site import Site
 
 SECONDS = 10
 Object = dict[str, Any]
 
 
 class ClusterMissing(PlatformError):
-    """There is no such cluster here, or its kubeconfig is not the one we made."""
+    """There is no such cluster, or it is not the one that was meant."""
 
 
 class ClusterUnreachable(PlatformError):
@@ -40,36 +47,90 @@ class Denied(PlatformError):
 
 
 class Kubernetes:
-    """One cluster. Calls are bounded, repeated only when the server did not answer, and fail typed."""
+    """The cluster of one environment. Calls are bounded, repeated only when the server did not answer, and fail typed.
 
-    def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
-        file, context = cluster.kubeconfig, cluster.context
+    `context` overrules the environment's own. BadInput when the site names none, ClusterMissing when it is not there.
+    """
+
+    def __init__(self, site: Site, environment: str, context: str | None = None) -> None:
+        place = site.place(environment)
+        self.site = site
+        self.context = context or place.context
+        self.name = f"cluster of {self.context}" if self.context else "the cluster around this pod"
+        self._configuration = self._load(site.kubeconfig)
+        self._configuration.retries = False
+        if site.made_here:
+            self._insist_on_this_machine()
+            self._configuration.proxy = None
+
+    @property
+    def look(self) -> str:
+        """The beginning of a kubectl command for this cluster."""
+        return f"kubectl --context {self.context}" if self.context else "kubectl"
+
+    def _load(self, file: Path | None) -> Configuration:
         configuration = Configuration()
         try:
-            load_kube_config(config_file=str(file), context=context, client_configuration=configuration)
-        except (ConfigException, YAMLError, OSError, ValueError, TypeError, AttributeError):
-            if not file.exists():
+            if self.context is None:
+                load_incluster_config(client_configuration=configuration)
+            else:
+                named = str(file) if file else None
+                load_kube_config(named, self.context, client_configuration=configuration)
+        except (ConfigException, YAMLError, OSError, ValueError, TypeError, AttributeError) as error:
+            where = str(file) if file else "the kubeconfig"
+            if self.context is None:
                 raise ClusterMissing(
-                    f"cluster {cluster.name} is not up: {file} is missing", "start it: delivery up"
+                    f"this is no pod of a cluster: {error}", "name a context instead of in_cluster"
                 ) from None
+            if file and not file.exists():
+                raise ClusterMissing(f"{file} is missing", self.site.remedy("kubeconfig")) from None
             raise ClusterMissing(
-                f"{file} has no usable context {context}: not the cluster that `delivery up` made",
-                "make it again: delivery down, then delivery up",
+                f"{where} has no usable context {self.context}", self.site.remedy("environments")
             ) from None
-        host = urlsplit(configuration.host).hostname
-        if host not in ("127.0.0.1", "localhost", "::1"):
+        return configuration
+
+    def _insist_on_this_machine(self) -> None:
+        host = urlsplit(self._configuration.host).hostname or ""
+        try:
+            here = host == "localhost" or ip_address(host).is_loopback
+        except ValueError:
+            here = False
+        if not here:
             raise ClusterMissing(
-                f"context {context} leads to {host}, which is not this machine: not touching it",
+                f"context {self.context} leads to {host}, which is not this machine: not touching it",
                 "make the kubeconfig again: delivery down, then delivery up",
             )
-        configuration.proxy = None
-        configuration.retries = False
-        self._configuration = configuration
 
     @cached_property
     def _client(self) -> ApiClient:
-        return ApiClient(self._configuration)
+        client = ApiClient(self._configuration)
+        self._remember(client)
+        return client
+
+    def _remember(self, client: ApiClient) -> None:
+        """Return when it is the cluster of last time; the first time is remembered."""
+        file = self.site.state / "clusters.json"
+        try:
+            known = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            known = {}
+        name, now = self.context or "", self._identity(client)
+        if known.get(name, now) != now:
+            raise ClusterMissing(
+                f"context {name} of site {self.site.name} leads to another cluster than last time: not touching it",
+                f"if that is meant, forget the old one: rm {file}",
+            )
+        if name not in known:
+            files.write_private(file, json.dumps(known | {name: now}, indent=2) + "\n")
+
+    def _identity(self, client: ApiClient) -> str:
+        try:
+            namespace = self._json(CoreV1Api(client).read_namespace, "kube-system")
+            return str(namespace["metadata"]["uid"])
+        except Denied:  # not everybody may look there
+            authority = self._configuration.ssl_ca_cert
+            content = Path(authority).read_bytes() if authority else b""
+            return hashlib.sha256(self._configuration.host.encode() + content).hexdigest()
 
     @cached_property
     def _core(self) -> CoreV1Api:
@@ -193,22 +254,18 @@ class Kubernetes:
             yield
         except ApiException as error:
             if not error.status:
-                raise ClusterUnreachable(
-                    f"cluster {self.cluster.name}: {what}: {error.reason}", _DOCTOR
-                ) from None
+                raise ClusterUnreachable(f"{self.name}: {what}: {error.reason}", _DOCTOR) from None
             if error.status == 401:
                 raise ClusterMissing(
-                    f"the API server does not know our key: not the cluster that `delivery up` made ({what})",
-                    "make it again: delivery down, then delivery up",
+                    f"{self.name} does not take our key ({what})",
+                    f"is the login over? {self.site.remedy('environments')}",
                 ) from None
             raise Denied(
-                f"cluster {self.cluster.name}: {what}: {error.status} {_message(error)}",
-                _DOCTOR,
-                error.status,
+                f"{self.name}: {what}: {error.status} {_message(error)}", _DOCTOR, error.status
             ) from None
         except (HTTPError, OSError) as error:
             raise ClusterUnreachable(
-                f"cluster {self.cluster.name} does not answer ({what}: {type(error).__name__})", _DOCTOR
+                f"{self.name} does not answer ({what}: {type(error).__name__})", _DOCTOR
             ) from None
 
 

@@ -12,9 +12,7 @@ import httpx
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from delivery.errors import PlatformError
-from delivery.parts import credentials
-from delivery.parts.credentials import Login
-from delivery.pipeline import Cluster
+from delivery.site import ImageRepository
 
 MANIFESTS = (
     "application/vnd.oci.image.manifest.v1+json",
@@ -23,6 +21,17 @@ MANIFESTS = (
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
 _ATTESTATION = "unknown/unknown"  # the platform that BuildKit gives to what it says about an image
+
+
+@dataclass(frozen=True)
+class Login:
+    """One user of one server; its text form never shows the password."""
+
+    username: str
+    password: str
+
+    def __repr__(self) -> str:
+        return f"Login({self.username!r}, …)"
 
 
 class RegistryUnreachable(PlatformError):
@@ -228,6 +237,15 @@ def _platform(told: Mapping[str, Any]) -> str:
     return "/".join(filter(None, [str(told.get("os") or ""), str(told.get("architecture") or "")]))
 
 
-def connect(cluster: Cluster) -> Registry:
-    """The registry of a cluster, with the login that `up` made for it."""
-    return Registry(cluster.registry_host, credentials.load(cluster).registry)
+def login(image: ImageRepository) -> Login:
+    """The user and password of a registry, from docker's own configuration."""
+    from docker import auth
+
+    file = image.docker_config / "config.json" if image.docker_config else None
+    found = auth.load_config(config_path=str(file) if file else None).resolve_authconfig(image.host) or {}
+    return Login(found.get("username") or "", found.get("password") or "")
+
+
+def connect(image: ImageRepository) -> Registry:
+    """The registry of an image, with the login that docker's configuration has for it."""
+    return Registry(image.host, login(image))

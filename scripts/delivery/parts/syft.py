@@ -17,10 +17,10 @@ class NoSbom(PlatformError):
     """The packages of the image could not be listed."""
 
 
-def sbom(image: str, docker_config: Path) -> dict[str, Any]:
+def sbom(image: str, docker_config: Path | None) -> dict[str, Any]:
     """The bill of materials of an image (repository@digest), as CycloneDX."""
     settings = {
-        "DOCKER_CONFIG": str(docker_config),
+        **({"DOCKER_CONFIG": str(docker_config)} if docker_config else {}),
         "SYFT_CHECK_FOR_APP_UPDATE": "false",
         "SYFT_FILE_METADATA_SELECTION": "none",
         "SYFT_REGISTRY_INSECURE_USE_HTTP": "true",

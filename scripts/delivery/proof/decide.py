@@ -47,6 +47,8 @@ class Pod:
     terminating: bool
     job: bool
     containers: tuple[Container, ...]
+    uid: str = ""
+    restarts: int = 0  # of all its containers
 
     @property
     def leaving(self) -> bool:

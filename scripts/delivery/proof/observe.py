@@ -1,20 +1,21 @@
 """What really runs: every container of every pod, what Argo CD did, and what each replica says of itself."""
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from delivery.build import image
+from delivery.context import Context
 from delivery.desired import manifests as desired
 from delivery.desired.manifests import Desired
 from delivery.errors import DeliveryError, Unknown
 from delivery.parts import argocd, git
 from delivery.parts.registry import Falsified, connect
-from delivery.pipeline import Cluster, Environment, Pipeline
-from delivery.proof.decide import Answer, Container, Facts, Image, Pod, Proof, decide, runs
-from delivery.wait import Failed, Pending, Reached, until
+from delivery.pipeline import Environment
+from delivery.proof.decide import Answer, Container, Facts, Image, Pod, Proof, decide
 
 if TYPE_CHECKING:
     from delivery.parts.kubernetes import Kubernetes
@@ -23,31 +24,44 @@ PORT = 8080  # where the app listens
 T = TypeVar("T")
 
 
-def observe(pipeline: Pipeline, cluster: Cluster, environments: Iterable[Environment]) -> list[Facts]:
+def observe(context: Context, environments: Iterable[Environment]) -> list[Facts]:
     """Read everything there is to know about these environments; what cannot be read is Unknown."""
+    chosen = list(environments)
+    with _clusters(context, chosen) as clusters:
+        try:
+            with git.clone(context.site.git, context.pipeline.git.branch, bare=True) as repository:
+                return _each(lambda e: facts(context, e, repository, clusters[e.name]), chosen)
+        except (git.GitFailed, git.ServerUnreachable) as error:
+            unreadable = Unknown(error.message)
+        return _each(lambda e: facts(context, e, unreadable, clusters[e.name]), chosen)
+
+
+@contextmanager
+def _clusters(
+    context: Context, environments: Iterable[Environment]
+) -> Iterator[dict[str, "Kubernetes | Unknown"]]:
+    """The cluster of each environment, by the environment's name; those in one cluster share the connection."""
     from delivery.parts.kubernetes import Kubernetes
 
-    chosen = list(environments)
-    kubernetes = _try(lambda: Kubernetes(cluster))
+    found: dict[str, Kubernetes | Unknown] = {}
+    opened: dict[str | None, Kubernetes] = {}
+    for name in [environment.name for environment in environments]:
+        one = _try(lambda name=name: Kubernetes(context.site, name))  # type: ignore[misc]
+        found[name] = one if isinstance(one, Unknown) else opened.setdefault(one.context, one)
     try:
-        with git.clone(cluster.git_url, pipeline.git.branch, bare=True) as repository:
-            return _each(lambda e: facts(pipeline, cluster, e, repository, kubernetes), chosen)
-    except (git.GitFailed, git.ServerUnreachable) as error:
-        unreadable = Unknown(error.message)
+        yield found
     finally:
-        if not isinstance(kubernetes, Unknown):
+        for kubernetes in opened.values():
             kubernetes.close()
-    return _each(lambda e: facts(pipeline, cluster, e, unreadable, kubernetes), chosen)
 
 
-def proofs(pipeline: Pipeline, cluster: Cluster, environments: Iterable[Environment]) -> list[Proof]:
+def proofs(context: Context, environments: Iterable[Environment]) -> list[Proof]:
     """The verdict about each of these environments, by what is read there now."""
-    return [decide(found) for found in observe(pipeline, cluster, environments)]
+    return [decide(found) for found in observe(context, environments)]
 
 
 def facts(
-    pipeline: Pipeline,
-    cluster: Cluster,
+    context: Context,
     environment: Environment,
     repository: git.Repository | Unknown,
     kubernetes: "Kubernetes | Unknown",
@@ -59,21 +73,21 @@ def facts(
         answers: Mapping[str, Answer | Unknown] = {}
     else:
         api = kubernetes
-        application = _try(lambda: argocd.ArgoCD(api).application(environment.application))
+        application = _try(lambda: argocd.ArgoCD(api, environment.name).application(environment.application))
         found = _try(lambda: pods(api, environment.namespace)[0])
-        answers = {} if isinstance(found, Unknown) else ask(pipeline, api, environment.namespace, found)
+        answers = {} if isinstance(found, Unknown) else ask(context, api, environment.namespace, found)
     follows = environment.sync == "automatic"
-    wanted, current = _desired(pipeline, environment, repository, application)
+    wanted, current = _desired(context, environment, repository, application)
     return Facts(
         environment=environment.name,
-        release=pipeline.chart.release,
+        release=context.pipeline.chart.release,
         follows=follows,
         desired=wanted,
         argocd=application,
         current=current,
         pods=found,
         answers=answers,
-        image=wanted if isinstance(wanted, Unknown) else _try(lambda: registered(pipeline, cluster, wanted)),
+        image=wanted if isinstance(wanted, Unknown) else _try(lambda: registered(context, wanted)),
     )
 
 
@@ -84,14 +98,18 @@ def pods(kubernetes: "Kubernetes", namespace: str) -> tuple[tuple[Pod, ...], str
 
 
 def ask(
-    pipeline: Pipeline, kubernetes: "Kubernetes", namespace: str, found: Iterable[Pod]
+    context: Context, kubernetes: "Kubernetes", namespace: str, found: Iterable[Pod]
 ) -> dict[str, Answer | Unknown]:
     """What each serving, Ready replica answers at /version, asked one by one and not through the Service."""
-    serving = [pod.name for pod in found if pod.app == pipeline.chart.release and pod.serves and pod.ready]
+    serving = [
+        pod.name for pod in found if pod.app == context.pipeline.chart.release and pod.serves and pod.ready
+    ]
 
     def one(pod: str) -> Answer | Unknown:
         try:
-            body = json.loads(kubernetes.pod_http(namespace, pod, PORT, "version", pipeline.waits.answer))
+            body = json.loads(
+                kubernetes.pod_http(namespace, pod, PORT, "version", context.pipeline.waits.answer)
+            )
             return Answer(str(body["build"]), str(body["revision"]), str(body["environment"]))
         except DeliveryError as error:
             return Unknown(error.message)
@@ -101,12 +119,12 @@ def ask(
     return dict(zip(serving, _each(one, serving), strict=True))
 
 
-def registered(pipeline: Pipeline, cluster: Cluster, wanted: Desired) -> Image | Unknown:
+def registered(context: Context, wanted: Desired) -> Image | Unknown:
     """What the registry says about the digest and the tag that Git's values name."""
-    with connect(cluster) as registry:
-        tagged = registry.digest(pipeline.image.name, wanted.tag)
+    with connect(context.site.image) as registry:
+        tagged = registry.digest(context.site.image.path, wanted.tag)
         try:
-            built = image.describe(pipeline, registry, wanted.digest)
+            built = image.describe(context, registry, wanted.digest)
         except (Falsified, image.Contradictory) as error:
             return Image(tagged, "", "", contradictions=(error.message,))
         if built is None:
@@ -114,113 +132,10 @@ def registered(pipeline: Pipeline, cluster: Cluster, wanted: Desired) -> Image |
         return Image(tagged, built.build, built.revision, built.children)
 
 
-def rolled_out(
-    pipeline: Pipeline,
-    kubernetes: "Kubernetes",
-    environment: Environment,
-    wanted: Desired,
-    children: Collection[str],
-    enough: Callable[[str], bool],
-) -> None:
-    """Return when all replicas run the digest and are Ready and no other pod of the app serves.
-
-    `children` are the digests that a node may show instead, where the digest is of an index.
-    """
-    version = ""
-    api = argocd.ArgoCD(kubernetes)
-
-    def look() -> Reached[None] | Failed | Pending:
-        nonlocal version
-        items, version = kubernetes.pods(environment.namespace)
-        state = rollout((parse(item) for item in items), pipeline.chart.release, wanted, children)
-        if isinstance(state, Reached):
-            return state
-        application = api.application(environment.application)
-        stuck = waiting(items)
-        if failed := argocd.failure(application, enough) or hopeless(stuck):
-            return failed
-        operation = application.message if application.operation not in ("", "Succeeded") else ""
-        said = [": ".join(filter(None, [one.where, one.reason, one.last])) for one in stuck]
-        return Pending("; ".join(filter(None, [state.seen, *said, operation and f"Argo CD: {operation}"])))
-
-    until(
-        f"all replicas in {environment.name} run {wanted.digest[:19]}",
-        look,
-        pipeline.waits.rollout,
-        f"look: kubectl --context {kubernetes.cluster.context} -n {environment.namespace} get pods,events",
-        lambda left: kubernetes.pods_changed(environment.namespace, version, min(left, 3.0)),
-    )
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """A container that does not start, and what the node says about it."""
-
-    where: str
-    reason: str
-    message: str
-    last: str = ""  # what it said itself when it ended before, where its termination message has that
-
-
-# What no waiting mends, whatever the node says besides.
-_NEVER = ("InvalidImageName", "ErrImageNeverPull")
-_PULLS = ("ErrImagePull", "ImagePullBackOff")
-_USUAL = ("ContainerCreating", "PodInitializing")
-
-
-def waiting(items: Iterable[Mapping[str, Any]]) -> list[Waiting]:
-    """The containers of all pods, the migration's too, that wait for more than their turn."""
-    found = []
-    for pod in items:
-        status = pod.get("status") or {}
-        if pod["metadata"].get("deletionTimestamp"):
-            continue
-        for field in ("initContainerStatuses", "containerStatuses"):
-            for one in status.get(field) or []:
-                state = (one.get("state") or {}).get("waiting") or {}
-                reason = str(state.get("reason") or "")
-                if reason and reason not in _USUAL:
-                    where = f"pod {pod['metadata']['name']}, container {one['name']}"
-                    ended = (one.get("lastState") or {}).get("terminated") or {}
-                    message, last = (" ".join(str(by.get("message") or "").split()) for by in (state, ended))
-                    found.append(Waiting(where, reason, message, last[-300:]))
-    return found
-
-
-def hopeless(stuck: Iterable[Waiting]) -> Failed | None:
-    """The first container that cannot start by waiting: its image is not there, or is no image's name.
-
-    So is one that says itself, after `hint: `, what somebody has to do.
-    """
-    for one in stuck:
-        if one.reason in _NEVER or (one.reason in _PULLS and "not found" in one.message):
-            return Failed(f"{one.where}: {one.reason}: {one.message[:300]}")
-        said, mends, hint = one.last.partition("hint: ")
-        if mends:
-            return Failed(f"{one.where}: {said.strip()}", hint)
-    return None
-
-
-def rollout(
-    found: Iterable[Pod], release: str, wanted: Desired, children: Collection[str] = ()
-) -> Reached[None] | Pending:
-    """Whether the new digest has taken over; terminating pods of the old one may still be leaving."""
-    serving = [pod for pod in found if pod.app == release and pod.serves]
-    new = [pod for pod in serving if all(runs(c.image_id, wanted.image, children) for c in pod.containers)]
-    ready = [pod for pod in new if pod.ready and pod.containers]
-    if len(ready) >= max(wanted.replicas, 1) and len(ready) == len(serving):
-        return Reached(None)
-    states = sorted({c.state for pod in serving for c in pod.containers if c.state != "running"})
-    seen = (
-        f"{len(ready)} of {wanted.replicas} replicas run it and are Ready, {len(serving) - len(new)} others"
-    )
-    return Pending(f"{seen} ({', '.join(states)})" if states else seen)
-
-
 def parse(pod: Mapping[str, Any]) -> Pod:
     """A pod object as plain facts. Every container of the spec is there, also one that has not started."""
     metadata, spec, status = pod["metadata"], pod["spec"], pod.get("status") or {}
-    containers = []
+    containers, restarts = [], 0
     for kind, field in (
         ("init", "initContainers"),
         ("app", "containers"),
@@ -230,6 +145,7 @@ def parse(pod: Mapping[str, Any]) -> Pod:
             kind, "ephemeralContainerStatuses"
         )
         said = {one["name"]: one for one in status.get(prefix) or []}
+        restarts += sum(int(one.get("restartCount") or 0) for one in said.values())
         for one in spec.get(field) or []:
             state = said.get(one["name"], {})
             containers.append(
@@ -242,6 +158,8 @@ def parse(pod: Mapping[str, Any]) -> Pod:
         phase=status.get("phase") or "Unknown",
         ready=conditions.get("Ready") == "True",
         terminating=bool(metadata.get("deletionTimestamp")),
+        uid=str(metadata.get("uid") or ""),
+        restarts=restarts,
         job=any(owner.get("kind") == "Job" for owner in metadata.get("ownerReferences") or []),
         containers=tuple(containers),
     )
@@ -257,7 +175,7 @@ def _state(status: Mapping[str, Any]) -> str:
 
 
 def _desired(
-    pipeline: Pipeline,
+    context: Context,
     environment: Environment,
     repository: git.Repository | Unknown,
     application: argocd.Application | Unknown,
@@ -274,12 +192,12 @@ def _desired(
     if not isinstance(application, Unknown):
         at = application.revision if environment.sync == "automatic" else application.told
         known = bool(at) and repository.ok("merge-base", "--is-ancestor", at, newest)
-        current = known and desired.same(pipeline, repository, environment, at, newest)
+        current = known and desired.same(context, repository, environment, at, newest)
         if environment.sync == "automatic" or not known:
             at = newest
     try:
         tag, digest = desired.image(repository, environment, newest)
-        found = desired.at(pipeline, repository, environment, newest if current else at)
+        found = desired.at(context, repository, environment, newest if current else at)
     except DeliveryError as error:
         return Unknown(error.message), current
     images = (found.images - {found.image}) | {f"{found.repository}@{digest}"}

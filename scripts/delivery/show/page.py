@@ -1,11 +1,11 @@
 """The report as a page: the proof, the tests and the trail on one sheet that needs no network to be read."""
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from delivery import files
 
 _TEMPLATE = "page.html"
 
@@ -22,13 +22,4 @@ def html(document: dict[str, Any]) -> str:
 
 def write(document: dict[str, Any], file: Path) -> None:
     """Put the page into a file, whole or not at all."""
-    text = html(document)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            out.write(text)
-        os.replace(part, file)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
+    files.write(file, html(document))

@@ -4,7 +4,6 @@ import json
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
-from datetime import datetime
 from typing import Any
 
 from rich.console import Console
@@ -12,14 +11,18 @@ from rich.table import Table
 from rich.text import Text
 
 from delivery.build.image import Built
+from delivery.context import Context
 from delivery.desired.change import Entry
 from delivery.desired.manifests import Desired
 from delivery.errors import Unknown
 from delivery.gate import decide as gate
-from delivery.gate.gather import Next, Tests
-from delivery.pipeline import Cluster
+from delivery.gate.gather import Tests
 from delivery.proof.decide import Answer, Image, Pod, Proof, Verdict
+from delivery.site import Site
+from delivery.verbs.approve import Approved
+from delivery.verbs.carry import Promotion
 from delivery.verbs.promote import Preview
+from delivery.verbs.report import Report, Status
 from delivery.verbs.test import Tested
 
 _STYLE = {Verdict.PROVEN: "green", Verdict.MISMATCH: "red", Verdict.UNKNOWN: "yellow"}
@@ -31,19 +34,19 @@ def write_json(document: Any) -> None:
     sys.stdout.write("\n")
 
 
-def proof_document(cluster: Cluster, proofs: Iterable[Proof]) -> dict[str, Any]:
-    """The proofs as data: schema delivery/proof/v1."""
+def proof_document(site: Site, proofs: Iterable[Proof]) -> dict[str, Any]:
+    """The proofs as data: schema delivery/proof/v2."""
     proofs = list(proofs)
     return {
-        "schema": "delivery/proof/v1",
-        "cluster": cluster.name,
+        "schema": "delivery/proof/v2",
+        "cluster": site.name,
         "verdict": str(worst(proofs)),
         "environments": [_environment(one) for one in proofs],
     }
 
 
-def status_document(cluster: Cluster, proofs: Iterable[Proof], ahead: Iterable[Next]) -> dict[str, Any]:
-    """The proofs, and what each environment would take next: schema delivery/status/v1."""
+def status_document(site: Site, status: Status) -> dict[str, Any]:
+    """The proofs, and what each environment would take next: schema delivery/status/v2."""
     next_ = [
         {
             "environment": one.environment,
@@ -52,27 +55,19 @@ def status_document(cluster: Cluster, proofs: Iterable[Proof], ahead: Iterable[N
             "new": one.new,
             **_decision(one.decision),
         }
-        for one in ahead
+        for one in status.ahead
     ]
-    return proof_document(cluster, proofs) | {"schema": "delivery/status/v1", "next": next_}
+    return proof_document(site, status.proofs) | {"schema": "delivery/status/v2", "next": next_}
 
 
-def report_document(
-    cluster: Cluster,
-    proofs: Iterable[Proof],
-    ahead: Iterable[Next],
-    tests: Iterable[Tests],
-    entries: Iterable[Entry],
-    at: datetime,
-) -> dict[str, Any]:
-    """All of it, as of one moment: the status, the evidence and the trail; schema delivery/report/v1."""
-    proofs = list(proofs)
-    return status_document(cluster, proofs, ahead) | {
-        "schema": "delivery/report/v1",
-        "at": at.isoformat(timespec="seconds"),
-        "one_digest": one_digest(proofs),
-        "tests": [_tests(one) for one in tests],
-        "changes": history_document(entries)["changes"],
+def report_document(site: Site, report: Report) -> dict[str, Any]:
+    """All of it, as of one moment: the status, the evidence and the trail; schema delivery/report/v2."""
+    return status_document(site, report.status) | {
+        "schema": "delivery/report/v2",
+        "at": report.at.isoformat(timespec="seconds"),
+        "one_digest": one_digest(report.status.proofs),
+        "tests": [_tests(one) for one in report.tests],
+        "changes": history_document(report.entries)["changes"],
     }
 
 
@@ -117,32 +112,51 @@ def worst(proofs: Iterable[Proof]) -> Verdict:
 def print_proofs(proofs: Iterable[Proof]) -> None:
     """The proof table, read from the pods, and every reason below it."""
     proofs = list(proofs)
-    console = _console()
+    out = console()
     table = _table("environment", "build", "digest", "commit", "pods", "argo cd", "verdict")
     for one in proofs:
         row = _row(one)
         table.add_row(*row, Text(one.verdict, style=_STYLE[one.verdict]))
-    console.print(table)
+    out.print(table)
     for one in proofs:
         for reason in one.reasons:
             line = f"  {one.facts.environment}: {reason}"
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            out.print(line, markup=False, highlight=False, soft_wrap=True)
         for note in one.notes:
-            console.print(f"  {one.facts.environment}: {note}", markup=False, highlight=False, style="dim")
+            out.print(f"  {one.facts.environment}: {note}", markup=False, highlight=False, style="dim")
     if digest := one_digest(proofs):
         _say(f"One digest in {', '.join(one.facts.environment for one in proofs)}: {digest}")
 
 
-def print_status(proofs: Iterable[Proof], ahead: Iterable[Next]) -> None:
+def print_status(status: Status) -> None:
     """The proof table, and what each environment would take next, or what is missing."""
-    print_proofs(proofs)
-    for one in ahead:
+    print_proofs(status.proofs)
+    for one in status.ahead:
         if one.decision.allowed and one.new:
             _say(f"{one.environment} can take build {one.build}: delivery promote {one.environment}")
         elif one.new:
             _say(f"{one.environment} cannot take build {one.build} yet:")
             for reason in (*one.decision.refusals, *one.decision.unknowns):
                 _say(f"  {reason}")
+
+
+def print_built(context: Context, built: Built) -> None:
+    """Which image the newest commit has, and whether it was built just now."""
+    said = "built" if built.new else "was built before"
+    _say(f"build {built.build} of commit {built.revision[:12]} {said}")
+    _say(f"{context.site.image.name}@{built.digest}")
+
+
+def print_carried(done: Promotion) -> None:
+    """What an environment runs now, and what it ran before."""
+    before = "" if not done.new else f" (before: {done.before[:19]})"
+    _say(f"{done.environment} runs build {done.build}, {done.digest}{before}")
+
+
+def print_approved(done: Approved) -> None:
+    """Who allowed which digest where."""
+    said = "approves" if done.new else "has approved"
+    _say(f"{done.approver} {said} build {done.build}, {done.digest}, for {done.environment}")
 
 
 def print_tested(tested: Tested) -> None:
@@ -176,26 +190,7 @@ def print_history(entries: Iterable[Entry]) -> None:
             *(one.date, one.environment, one.build, _digest(one.after), _digest(one.before)),
             *(one.commit[:12], one.promoted_from, one.requested_by),
         )
-    _console().print(table)
-
-
-def print_checks(checks: Iterable[Any]) -> None:
-    """What `doctor` found: one line for each part, a hint below what is wrong."""
-    console = _console()
-    for check in checks:
-        mark = Text("✓" if check.ok else "✗", style="green" if check.ok else "red")
-        console.print(Text.assemble(" ", mark, f" {check.name}: {check.seen}"), soft_wrap=True)
-        if not check.ok:
-            console.print(f"   hint: {check.hint}", markup=False, highlight=False, soft_wrap=True)
-
-
-def print_pinned(pinned: Any) -> None:
-    """What `pin` wrote, and by what each tool's checksums are believed."""
-    for one in pinned.changes:
-        print(f"{'.'.join(one.path)}: {one.after}{f' (was {one.before})' if one.before else ''}")
-    for name, by in pinned.believed.items():
-        print(f"{name}: believed by {by}")
-    print(f"{len(pinned.changes) or 'no'} pins changed in scripts/local/versions.yaml")
+    console().print(table)
 
 
 def _environment(proof: Proof) -> dict[str, Any]:
@@ -276,7 +271,7 @@ def _decision(decision: gate.Decision) -> dict[str, Any]:
 
 
 def _say(line: str) -> None:
-    _console().print(line, markup=False, highlight=False, soft_wrap=True)
+    console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _digest(text: str) -> str:
@@ -290,6 +285,7 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _console() -> Console:
+def console() -> Console:
+    """Where tables go."""
     # Piped into a file or a CI log, a table must not be cut to 80 columns.
     return Console(width=None if sys.stdout.isatty() else 160)

@@ -15,13 +15,13 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from delivery.context import Context
 from delivery.desired import manifests as desired
-from delivery.desired.manifests import DIGEST, TAG
 from delivery.errors import BadInput
 from delivery.parts import values
 from delivery.parts.git import Repository
 from delivery.parts.registry import Registry
-from delivery.pipeline import Approver, Cluster, Environment, Pipeline
+from delivery.pipeline import Approver, Environment, Pipeline
 from delivery.signed import statements
 
 SELECT = "DELIVERY_APPROVER"
@@ -74,11 +74,17 @@ class Found:
 
 
 def change(
-    repository: Repository, environment: Environment, commit: str, tag: str, digest: str, chart: str
+    context: Context,
+    repository: Repository,
+    environment: Environment,
+    commit: str,
+    tag: str,
+    digest: str,
+    chart: str,
 ) -> Change:
     """What a promotion on top of a commit makes of an environment."""
     before = desired.file(repository, environment, commit).decode("utf-8", "replace")
-    after = values.replace(before, {TAG: tag, DIGEST: digest}, environment.values)
+    after = values.replace(before, desired.naming(context, tag, digest), environment.values)
     return Change(
         file=environment.values,
         values=Digest(sha256=hashlib.sha256(after.encode()).hexdigest()),
@@ -86,9 +92,9 @@ def change(
     )
 
 
-def approver(pipeline: Pipeline, name: str | None) -> Approver:
+def approver(context: Context, name: str | None) -> Approver:
     """The approver of that name; the only one there is when none is named."""
-    known = {one.name: one for one in pipeline.approvers}
+    known = {one.name: one for one in context.pipeline.approvers}
     if name is None and len(known) == 1:
         return next(iter(known.values()))
     if name is None or name not in known:
@@ -112,8 +118,7 @@ def email(text: str) -> str:
 
 
 def put(
-    pipeline: Pipeline,
-    cluster: Cluster,
+    context: Context,
     digest: str,
     environment: Environment,
     by: Approver,
@@ -130,14 +135,14 @@ def put(
         change=what,
     )
     data = said.model_dump(mode="json")
-    made = statements.put(pipeline, cluster, digest, statements.APPROVAL, data, by.name)
+    made = statements.put(context, digest, statements.APPROVAL, data, by.name)
     return Approval(by.name, said, made.hash)
 
 
-def fetch(pipeline: Pipeline, cluster: Cluster, registry: Registry, digest: str) -> Found:
+def fetch(context: Context, registry: Registry, digest: str) -> Found:
     """Every approval of a digest that an approver of pipeline.yaml signed."""
-    names = [one.name for one in pipeline.approvers]
-    attached = statements.read(pipeline, cluster, registry, digest, statements.APPROVAL, names)
+    names = [one.name for one in context.pipeline.approvers]
+    attached = statements.read(context, registry, digest, statements.APPROVAL, names)
     found, rejected = [], [one.reason for one in attached.rejected if one.predicate.get("approver")]
     for statement in attached.statements:
         try:

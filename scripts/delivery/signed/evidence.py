@@ -12,9 +12,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from delivery.context import Context
 from delivery.desired.tree import Trees
 from delivery.parts.registry import Registry
-from delivery.pipeline import Cluster, Environment, Pipeline, SuiteRules
+from delivery.pipeline import Environment, SuiteRules
 from delivery.signed import statements
 
 Result = Literal["PASSED", "WARNED", "FAILED"]
@@ -181,7 +182,7 @@ _ORDER: tuple[Result, ...] = ("PASSED", "WARNED", "FAILED")
 
 
 def predicate(
-    pipeline: Pipeline,
+    context: Context,
     environment: Environment,
     judgement: Judgement,
     trees: Trees,
@@ -210,7 +211,7 @@ def predicate(
             {"name": "suites", "digest": {"gitTree": trees.suites}},
             {"name": "chart", "digest": {"sha256": trees.chart}},
             {"name": _values_name(environment), "digest": {"sha256": trees.values}},
-            {"name": "commit", "uri": pipeline.git.url, "digest": {"gitCommit": commit}},
+            {"name": "commit", "uri": context.site.git.for_argocd, "digest": {"gitCommit": commit}},
         ],
         "passedTests": list(judgement.passed),
         "warnedTests": list(judgement.warned),
@@ -220,19 +221,15 @@ def predicate(
 
 
 def put(
-    pipeline: Pipeline, cluster: Cluster, digest: str, environment: Environment, data: dict[str, Any]
+    context: Context, digest: str, environment: Environment, data: dict[str, Any]
 ) -> statements.Statement:
     """Sign a run's predicate with the environment's key, and attach it to the digest."""
-    return statements.put(pipeline, cluster, digest, statements.TEST_RESULT, data, environment.name)
+    return statements.put(context, digest, statements.TEST_RESULT, data, environment.name)
 
 
-def fetch(
-    pipeline: Pipeline, cluster: Cluster, registry: Registry, digest: str, environment: Environment
-) -> Found:
+def fetch(context: Context, registry: Registry, digest: str, environment: Environment) -> Found:
     """Every run of an environment about a digest that its key signed, oldest first."""
-    attached = statements.read(
-        pipeline, cluster, registry, digest, statements.TEST_RESULT, [environment.name]
-    )
+    attached = statements.read(context, registry, digest, statements.TEST_RESULT, [environment.name])
     found, rejected = [], []
     for one in attached.rejected:
         claims = one.predicate.get("run")

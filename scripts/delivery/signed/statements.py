@@ -13,12 +13,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from delivery.context import Context
 from delivery.errors import NotReached
+from delivery.files import write_private
 from delivery.lock import alone
 from delivery.parts import cosign
-from delivery.parts.credentials import write_private
 from delivery.parts.registry import Registry, connect
-from delivery.pipeline import Cluster, Pipeline
 from delivery.signed import keys
 
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -56,47 +56,43 @@ class Attached:
     rejected: tuple[Rejected, ...] = ()
 
 
-def put(
-    pipeline: Pipeline, cluster: Cluster, digest: str, kind: str, predicate: dict[str, Any], signer: str
-) -> Statement:
+def put(context: Context, digest: str, kind: str, predicate: dict[str, Any], signer: str) -> Statement:
     """Sign a statement, keep the signed file in the state folder, attach it, and see that it is there.
 
     Writers on this machine wait for each other: two that add to one digest at once could lose one another.
     """
     document = {
         "_type": STATEMENT,
-        "subject": [
-            {"name": pipeline.image.repository, "digest": {"sha256": digest.removeprefix("sha256:")}}
-        ],
+        "subject": [{"name": context.site.image.name, "digest": {"sha256": digest.removeprefix("sha256:")}}],
         "predicateType": kind,
         "predicate": predicate,
     }
-    signed = cosign.sign(json.dumps(document, sort_keys=True).encode(), keys.private(cluster, signer))
+    signed = cosign.sign(json.dumps(document, sort_keys=True).encode(), keys.private(context.site, signer))
     made = Statement(signer, predicate, hashlib.sha256(signed.payload).hexdigest())
-    folder = cluster.state / "statements" / digest.removeprefix("sha256:")[:12]
+    folder = context.site.state / "statements" / digest.removeprefix("sha256:")[:12]
     write_private(folder / f"{signer}-{made.hash[:12]}.json", signed.text.decode())
-    attach(pipeline, cluster, digest, signed)
+    attach(context, digest, signed)
     return made
 
 
-def attach(pipeline: Pipeline, cluster: Cluster, digest: str, signed: cosign.Envelope) -> None:
+def attach(context: Context, digest: str, signed: cosign.Envelope) -> None:
     """Add a signed statement to what a digest has; what was there before is there afterwards, too."""
-    image = reference(pipeline, cluster, digest)
+    image = reference(context, digest)
     name = digest.removeprefix("sha256:")[:12]
-    file = cluster.state / "locks" / f"{name}.lock"
+    file = context.site.state / "locks" / f"{name}.lock"
     with (
         alone(file, f"the other writer to {name}", _LOCK_SECONDS),
-        connect(cluster) as registry,
+        connect(context.site.image) as registry,
     ):
-        wanted = [*_envelopes(pipeline, registry, digest), signed]
+        wanted = [*_envelopes(context, registry, digest), signed]
         for _ in range(_ATTEMPTS):
-            there = _envelopes(pipeline, registry, digest)
+            there = _envelopes(context, registry, digest)
             missing = [one for one in wanted if not any(one.same(other) for other in there)]
             if not missing:
                 return
             for one in missing:
-                cosign.attach(image, one, keys.docker_config(cluster))
-        there = _envelopes(pipeline, registry, digest)
+                cosign.attach(image, one, context.site.image.docker_config)
+        there = _envelopes(context, registry, digest)
         if not all(any(one.same(other) for other in there) for one in wanted):
             raise NotReached(
                 f"the registry does not keep what is attached to {digest[:19]}: somebody else writes there",
@@ -104,11 +100,9 @@ def attach(pipeline: Pipeline, cluster: Cluster, digest: str, signed: cosign.Env
             )
 
 
-def read(
-    pipeline: Pipeline, cluster: Cluster, registry: Registry, digest: str, kind: str, signers: Iterable[str]
-) -> Attached:
+def read(context: Context, registry: Registry, digest: str, kind: str, signers: Iterable[str]) -> Attached:
     """The statements of one kind about a digest that one of `signers` made, and those that do not count."""
-    attached = registry.attestations(pipeline.image.name, digest)
+    attached = registry.attestations(context.site.image.path, digest)
     ours: list[tuple[cosign.Envelope, dict[str, Any]]] = []
     rejected: list[Rejected] = []
     for text in attached:
@@ -123,11 +117,11 @@ def read(
         elif document["predicateType"] not in _KNOWN:
             rejected.append(Rejected(f"an attestation has the unknown kind {document['predicateType']}", {}))
     names = list(signers)
-    verified = {name: _verified(pipeline, cluster, digest, kind, name) for name in names} if ours else {}
+    verified = {name: _verified(context, digest, kind, name) for name in names} if ours else {}
     statements: list[Statement] = []
     for one, document in ours:
         signer = next((name for name in names if any(one.same(other) for other in verified[name])), None)
-        reason = _wrong_subject(pipeline, digest, document)
+        reason = _wrong_subject(context, digest, document)
         if signer is None:
             reason = f"is not signed by {' or '.join(names)}, or was changed after it was signed"
         if signer is None or reason:
@@ -146,17 +140,15 @@ def first(error: ValidationError) -> str:
     return f"{where}: {wrong['msg']}"
 
 
-def reference(pipeline: Pipeline, cluster: Cluster, digest: str) -> str:
+def reference(context: Context, digest: str) -> str:
     """The image as this host names it."""
-    return f"{cluster.registry_host}/{pipeline.image.name}@{digest}"
+    return f"{context.site.image.here}@{digest}"
 
 
-def _verified(
-    pipeline: Pipeline, cluster: Cluster, digest: str, kind: str, signer: str
-) -> list[cosign.Envelope]:
-    image = reference(pipeline, cluster, digest)
+def _verified(context: Context, digest: str, kind: str, signer: str) -> list[cosign.Envelope]:
+    image = reference(context, digest)
     try:
-        return cosign.verify(image, kind, keys.public(cluster, signer), keys.docker_config(cluster))
+        return cosign.verify(image, kind, keys.public(context.site, signer), context.site.image.docker_config)
     except cosign.NotVerified:
         return []
 
@@ -173,7 +165,7 @@ def _document(one: cosign.Envelope) -> dict[str, Any]:
     return document
 
 
-def _wrong_subject(pipeline: Pipeline, digest: str, document: dict[str, Any]) -> str:
+def _wrong_subject(context: Context, digest: str, document: dict[str, Any]) -> str:
     if document.get("_type") != STATEMENT:
         return f"is no statement of type {STATEMENT}"
     subjects = document.get("subject")
@@ -181,14 +173,14 @@ def _wrong_subject(pipeline: Pipeline, digest: str, document: dict[str, Any]) ->
         return "is not about exactly one image"
     if subjects[0].get("digest") != {"sha256": digest.removeprefix("sha256:")}:
         return "is about another digest"
-    if subjects[0].get("name") != pipeline.image.repository:
+    if subjects[0].get("name") != context.site.image.name:
         return f"is about another repository, {str(subjects[0].get('name'))[:80]}"
     return ""
 
 
-def _envelopes(pipeline: Pipeline, registry: Registry, digest: str) -> list[cosign.Envelope]:
+def _envelopes(context: Context, registry: Registry, digest: str) -> list[cosign.Envelope]:
     found = []
-    for text in registry.attestations(pipeline.image.name, digest):
+    for text in registry.attestations(context.site.image.path, digest):
         try:
             found.append(cosign.envelope(text))
         except ValueError:

@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from delivery.build import image
+from delivery.context import Context
 from delivery.desired import change
 from delivery.errors import BadInput, Refused, Unknown
 from delivery.gate import decide as gate
 from delivery.gate import gather
 from delivery.parts import git
 from delivery.parts.registry import connect
-from delivery.pipeline import Approver, Cluster, Environment, Pipeline
+from delivery.pipeline import Approver, Environment
 from delivery.progress import phase
 from delivery.signed import approval, evidence
 
@@ -28,8 +29,7 @@ class Approved:
 
 
 def run(
-    pipeline: Pipeline,
-    cluster: Cluster,
+    context: Context,
     environment: Environment,
     name: str | None,
     digest: str | None = None,
@@ -41,24 +41,24 @@ def run(
     """
     if environment.approval is None or environment.source is None:
         raise BadInput(f"{environment.name} needs no approval", f"delivery promote {environment.name}")
-    by = approval.approver(pipeline, name)
-    source = pipeline.environment(environment.source)
+    by = approval.approver(context, name)
+    source = context.pipeline.environment(environment.source)
     with (
-        git.clone(cluster.git_url, pipeline.git.branch, bare=True) as repository,
-        connect(cluster) as registry,
+        git.clone(context.site.git, context.pipeline.git.branch, bare=True) as repository,
+        connect(context.site.image) as registry,
     ):
         commit = repository.commit("HEAD")
         wanted = change.wanted(repository, source, environment, commit, digest)
-        built = image.known(pipeline, registry, wanted)
+        built = image.known(context, registry, wanted)
         with phase(f"The evidence of {source.name} about {wanted[:19]}"):
-            asked = gather.question(pipeline, cluster, repository, commit, environment, built)
+            asked = gather.question(context, repository, commit, environment, built)
             _judge(asked, by)
     used = evidence.set_hash(gate.uses(asked))
     new = not _counts(asked, by, used)
     if new:
         with phase(f"Signing the approval of {wanted[:19]} for {environment.name}"):
             now = datetime.now(UTC)
-            approval.put(pipeline, cluster, wanted, environment, by, used, asked.change, now)
+            approval.put(context, wanted, environment, by, used, asked.change, now)
     return Approved(environment.name, wanted, built.build, by.identity, used, new)
 
 

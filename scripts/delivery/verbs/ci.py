@@ -9,12 +9,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx
-from local.images import platform_images, python_images
 
+from delivery.context import Context
 from delivery.errors import BadInput, PlatformError
 from delivery.parts import docker, git, helm, tar
 from delivery.parts.daemon import failing
-from delivery.pipeline import Pipeline
 from delivery.progress import phase
 from delivery.wait import Failed, Pending, Reached, until
 
@@ -22,6 +21,7 @@ _APP, _DATABASE_USER, _SECONDS = "65532:65532", "999:999", 90.0
 _ANY_DIGEST = f"sha256:{'0' * 64}"
 # What deploy, promote and up write into the values; any well-formed digest shows that the chart is right.
 _UNSET = {
+    "image.repository": "registry.example/app",
     "image.tag": "1",
     "image.digest": _ANY_DIGEST,
     "postgresql.image.digest": _ANY_DIGEST,
@@ -29,27 +29,29 @@ _UNSET = {
 }
 
 
-def run(pipeline: Pipeline) -> None:
+def run(context: Context) -> None:
     """Ask every question about the last commit, in order, and stop at the first that is answered with no."""
-    repository = git.checkout(pipeline.root)
+    repository = git.checkout(context.checkout)
     commit = repository.commit("HEAD")
     with phase("Compiles") as progress:
-        progress.update(f"{compile_all(pipeline, repository)} files")
+        progress.update(f"{compile_all(context, repository)} files")
     with phase("Imports"):
-        _imports(pipeline)
-    for environment in pipeline.environments:
+        _imports(context)
+    for environment in context.pipeline.environments:
         with phase(f"Helm lints and renders {environment.name}"):
-            chart, values = pipeline.root / pipeline.chart.path, pipeline.root / environment.values
+            chart, values = (
+                context.checkout / context.pipeline.chart.path,
+                context.checkout / environment.values,
+            )
             helm.lint(chart, values, _UNSET)
-            helm.template(chart, values, pipeline.chart.release, environment.namespace, _UNSET)
-    image = f"{pipeline.chart.release}-ci:{commit[:12]}"
+            helm.template(chart, values, context.pipeline.chart.release, environment.namespace, _UNSET)
+    image = f"{context.pipeline.chart.release}-ci:{commit[:12]}"
     with phase("Image builds") as progress:
-        build_image, runtime_image = python_images()
-        arguments = {"BUILD_IMAGE": build_image, "RUNTIME_IMAGE": runtime_image, "VERSION": "0.0.0"}
-        arguments |= {"BUILD": "1", "REVISION": commit, "SOURCE": pipeline.git.url, "CREATED": ""}
-        context = repository.archive(f"{commit}:{pipeline.image.context}")
-        docker.build(context, image, arguments, progress.update)
-    with _beside(pipeline) as stack:
+        arguments = {**context.site.arguments, "VERSION": "0.0.0", "BUILD": "1"}
+        arguments |= {"REVISION": commit, "SOURCE": context.site.git.for_argocd, "CREATED": ""}
+        folder = repository.archive(f"{commit}:{context.pipeline.image.context}")
+        docker.build(folder, image, arguments, progress.update)
+    with _beside(context) as stack:
         with phase("Container runs"):
             stack.start_database_and_rates()
             stack.migrate(image)
@@ -58,14 +60,14 @@ def run(pipeline: Pipeline) -> None:
             _ask(url, commit)
 
 
-def compile_all(pipeline: Pipeline, repository: git.Repository) -> int:
+def compile_all(context: Context, repository: git.Repository) -> int:
     """Compile every Python file that Git has, warnings as errors; how many there are."""
     files = repository.run("ls-files", "-z", "*.py").split("\0")
-    names = [name for name in files if name and (pipeline.root / name).is_file()]
+    names = [name for name in files if name and (context.checkout / name).is_file()]
     for name in names:
         try:
             with warnings.catch_warnings(action="error"):
-                compile((pipeline.root / name).read_bytes(), name, "exec", dont_inherit=True)
+                compile((context.checkout / name).read_bytes(), name, "exec", dont_inherit=True)
         except (SyntaxError, ValueError) as error:
             line = getattr(error, "lineno", None)
             raise BadInput(
@@ -74,11 +76,11 @@ def compile_all(pipeline: Pipeline, repository: git.Repository) -> int:
     return len(names)
 
 
-def _imports(pipeline: Pipeline) -> None:
-    code = "import manual_app.app, manual_app.migrate, delivery.cli, delivery.promotion, delivery.live"
+def _imports(context: Context) -> None:
+    code = "import manual_app.app, manual_app.migrate, delivery.cli, delivery.verbs.promote, delivery.proof.observe"
     done = subprocess.run(
         [sys.executable, "-B", "-c", code],
-        cwd=pipeline.root / pipeline.image.context,
+        cwd=context.checkout / context.pipeline.image.context,
         capture_output=True,
         text=True,
         timeout=_SECONDS,
@@ -118,13 +120,13 @@ def _ask(url: str, commit: str) -> None:
 class _Stack:
     """The app's container and what it needs, on a Docker network of their own."""
 
-    def __init__(self, pipeline: Pipeline, client: Any, name: str) -> None:
-        self._pipeline = pipeline
+    def __init__(self, context: Context, client: Any, name: str) -> None:
+        self._context = context
         self._client = client
         self._name = name
 
     def start_database_and_rates(self) -> None:
-        images = platform_images()
+        images = self._context.site.images
         settings = {
             "PGDATA": "/var/lib/postgresql/data/pgdata",
             "POSTGRES_USER": "manual_app",
@@ -139,7 +141,7 @@ class _Stack:
             environment=settings,
             tmpfs={"/var/lib/postgresql/data": owned, "/var/run/postgresql": owned, "/tmp": "mode=1777"},  # noqa: S108
         )
-        script = self._pipeline.root / self._pipeline.chart.path / "charts/rates/files/rates.py"
+        script = self._context.checkout / self._context.pipeline.chart.path / "charts/rates/files/rates.py"
         files = {"password": secrets.token_urlsafe(24).encode(), "rates.py": script.read_bytes()}
         database.put_archive("/ci", tar.pack(files, 0o444))
         rates = self._create("rates", images["python"], ["python3", "-B", "-u", "/ci/rates.py"], user=_APP)
@@ -199,10 +201,10 @@ class _Stack:
 
 
 @contextmanager
-def _beside(pipeline: Pipeline) -> Iterator[_Stack]:
+def _beside(context: Context) -> Iterator[_Stack]:
     client = docker.client(seconds=120)
-    name = f"{pipeline.chart.release}-ci-{secrets.token_hex(4)}"
-    stack = _Stack(pipeline, client, name)
+    name = f"{context.pipeline.chart.release}-ci-{secrets.token_hex(4)}"
+    stack = _Stack(context, client, name)
     try:
         with failing("docker", PlatformError, "is Docker well? docker info"):
             client.networks.create(name, labels={"delivery.ci": name})

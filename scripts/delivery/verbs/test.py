@@ -20,6 +20,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from delivery.context import Context
 from delivery.desired import tree
 from delivery.desired.manifests import Desired
 from delivery.desired.tree import Trees
@@ -27,12 +28,13 @@ from delivery.errors import BadInput, NotReached, Refused, Unknown
 from delivery.lock import alone
 from delivery.parts import git
 from delivery.parts.kubernetes import Kubernetes
-from delivery.pipeline import Cluster, Environment, Pipeline
+from delivery.pipeline import Environment
 from delivery.progress import phase
 from delivery.proof import observe, stayed
-from delivery.proof.decide import Image, Proof, Verdict
+from delivery.proof.decide import Image, Pod, Proof, Verdict
 from delivery.signed import evidence
 from delivery.signed.evidence import Judgement
+from delivery.verbs import rollout
 
 SCHEMA = "delivery/results/v1"
 _INSIDE = (
@@ -61,56 +63,55 @@ class Results:
     restarted: tuple[str, ...]
 
 
-def run(pipeline: Pipeline, cluster: Cluster, environment: Environment, suites: Iterable[str] = ()) -> Tested:
+def run(context: Context, environment: Environment, suites: Iterable[str] = ()) -> Tested:
     """Test an environment with the suites that it requires, or with these, and attach the signed evidence.
 
     Raises DeliveryError, and leaves no evidence, when nothing could be known.
     """
-    repository = git.checkout(pipeline.root)
+    repository = git.checkout(context.checkout)
     chosen = tuple(dict.fromkeys(suites)) or environment.tests.requires
-    paths = _paths(pipeline, repository, chosen)
+    paths = _paths(context, repository, chosen)
     name = environment.name
-    limit = pipeline.waits.tests
-    with alone(cluster.state / f"test-{name}.lock", f"another `delivery test {name}`", limit):
-        return _run(pipeline, cluster, environment, repository, paths, chosen)
+    limit = context.pipeline.waits.tests
+    with alone(context.site.state / f"test-{name}.lock", f"another `delivery test {name}`", limit):
+        return _run(context, environment, repository, paths, chosen)
 
 
 def _run(
-    pipeline: Pipeline,
-    cluster: Cluster,
+    context: Context,
     environment: Environment,
     repository: git.Repository,
     paths: list[str],
     suites: tuple[str, ...],
 ) -> Tested:
-    name, waits = environment.name, pipeline.waits
+    name, waits = environment.name, context.pipeline.waits
     started = _now()
     with phase(f"{name} is proven to run what Git asks for"):
-        [found] = observe.proofs(pipeline, cluster, [environment])
+        [found] = observe.proofs(context, [environment])
         wanted = _proven(found)
-        with git.clone(cluster.git_url, pipeline.git.branch, bare=True) as server:
+        with git.clone(context.site.git, context.pipeline.git.branch, bare=True) as server:
             revision = _revision(found, environment)
             trees = Trees(
                 suites=tree.suites(repository, "HEAD"),
-                chart=tree.chart(pipeline, server, revision),
+                chart=tree.chart(context, server, revision),
                 values=tree.values(server, environment, revision),
             )
-    kubernetes = Kubernetes(cluster)
+    kubernetes = Kubernetes(context.site, environment.name)
     try:
-        before = stayed.settled(kubernetes, environment.namespace, waits.settle)
+        before = rollout.settled(kubernetes, environment.namespace, waits.settle)
         began = _now()
         with phase(f"Testing {name}: {', '.join(suites)}") as progress:
-            results = _pytest(pipeline, cluster, environment, paths)
+            results = _pytest(context, environment, paths)
             progress.update(f"{len(results.tests)} tests")
         ended = _now()
         with phase(f"The pods in {name} are those that were tested"):
             changed: list[str] = []
-            after: tuple[stayed.Seen, ...] = ()
+            after: tuple[Pod, ...] = ()
             try:
-                after = stayed.settled(kubernetes, environment.namespace, waits.settle)
+                after = rollout.settled(kubernetes, environment.namespace, waits.settle)
                 children = found.facts.image.children if isinstance(found.facts.image, Image) else ()
                 changed = stayed.changes(
-                    before, after, results.restarted, pipeline.chart.release, wanted.image, children
+                    before, after, results.restarted, context.pipeline.chart.release, wanted.image, children
                 )
             except NotReached as error:
                 changed = [error.message]
@@ -119,21 +120,21 @@ def _run(
     judgement = evidence.judge(environment.tests, results.tests, changed)
     with phase(f"Signing {judgement.result} evidence about {wanted.digest[:19]}"):
         data = evidence.predicate(
-            pipeline,
+            context,
             environment,
             judgement,
             trees,
             wanted.commit,
             revision,
             evidence.Pods(
-                before=tuple(one for pod in before for one in pod.running()),
-                after=tuple(one for pod in after for one in pod.running()),
+                before=_running(before),
+                after=_running(after),
             ),
             began,
             finished := _now(),
             results.artifacts,
         )
-        made = evidence.put(pipeline, cluster, wanted.digest, environment, data)
+        made = evidence.put(context, wanted.digest, environment, data)
     seconds = {
         "before": (began - started).total_seconds(),
         "tests": (ended - began).total_seconds(),
@@ -142,6 +143,16 @@ def _run(
     }
     rounded = {key: round(value, 2) for key, value in seconds.items()}
     return Tested(name, wanted.digest, wanted.tag, judgement, made.hash, rounded)
+
+
+def insist(context: Context, tested: Tested) -> None:
+    """Return when the result is PASSED, else Refused."""
+    result = tested.judgement.result
+    if result != "PASSED":
+        raise Refused(
+            f"{tested.environment} {result}: build {tested.build} goes no further",
+            f"the reasons are above; the log: {context.site.state}/tests/{tested.environment}/log",
+        )
 
 
 def results(file: Path) -> Results:
@@ -164,8 +175,16 @@ def results(file: Path) -> Results:
     return Results(tests, tuple(_artifact(file.parent, name) for name in artifacts), restarted)
 
 
-def _paths(pipeline: Pipeline, repository: git.Repository, suites: Iterable[str]) -> list[str]:
-    folder = pipeline.root / tree.SUITES
+def _running(pods: Iterable[Pod]) -> tuple[evidence.Running, ...]:
+    return tuple(
+        evidence.Running(pod=pod.name, uid=pod.uid, container=one.name, imageID=one.image_id)
+        for pod in pods
+        for one in sorted(pod.containers, key=lambda container: container.name)
+    )
+
+
+def _paths(context: Context, repository: git.Repository, suites: Iterable[str]) -> list[str]:
+    folder = context.checkout / tree.SUITES
     there = sorted(p.name for p in folder.glob("[a-z]*/") if any(p.glob("test_*.py")))
     if unknown := [name for name in suites if name not in there]:
         raise BadInput(
@@ -196,8 +215,8 @@ def _revision(found: Proof, environment: Environment) -> str:
     return application.revision if environment.sync == "automatic" else application.told
 
 
-def _pytest(pipeline: Pipeline, cluster: Cluster, environment: Environment, paths: list[str]) -> Results:
-    folder = cluster.state / "tests" / environment.name
+def _pytest(context: Context, environment: Environment, paths: list[str]) -> Results:
+    folder = context.site.state / "tests" / environment.name
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     file, log = folder / "results.json", folder / "log"
     file.unlink(missing_ok=True)
@@ -208,18 +227,19 @@ def _pytest(pipeline: Pipeline, cluster: Cluster, environment: Environment, path
         # In a session of its own, so that whatever the suites started ends with them.
         process = subprocess.Popen(
             command,
-            cwd=pipeline.root,
-            env=os.environ | {"DELIVERY_CLUSTER": cluster.name, "PYTHONDONTWRITEBYTECODE": "1"},
+            cwd=context.checkout,
+            env=os.environ | {"DELIVERY_SITE": context.site.name, "PYTHONDONTWRITEBYTECODE": "1"},
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
         try:
-            code = process.wait(pipeline.waits.tests)
+            code = process.wait(context.pipeline.waits.tests)
         except subprocess.TimeoutExpired:
             raise NotReached(
-                f"the tests of {environment.name} did not end within {pipeline.waits.tests:.0f} s", hint
+                f"the tests of {environment.name} did not end within {context.pipeline.waits.tests:.0f} s",
+                hint,
             ) from None
         finally:
             _end(process)

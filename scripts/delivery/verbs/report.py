@@ -1,0 +1,54 @@
+"""`delivery status`, `history` and `report`: what runs where, what could come next, and how it came to be."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+
+from delivery.context import Context
+from delivery.desired import change
+from delivery.desired.change import Entry
+from delivery.gate import gather
+from delivery.gate.gather import Next, Tests
+from delivery.parts import git
+from delivery.proof import observe
+from delivery.proof.decide import Proof
+
+_ENTRIES = 100  # changes on the page
+
+
+@dataclass(frozen=True)
+class Status:
+    """What is proven about each environment, and what each could take next."""
+
+    proofs: tuple[Proof, ...]
+    ahead: tuple[Next, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """All of it, as of one moment."""
+
+    status: Status
+    tests: tuple[Tests, ...]
+    entries: tuple[Entry, ...]
+    at: datetime
+
+
+def status(context: Context) -> Status:
+    """The proof of each environment, and what each could take next or what is missing for it."""
+    proofs = observe.proofs(context, context.environments)
+    return Status(tuple(proofs), tuple(gather.outlook(context, proofs)))
+
+
+def history(context: Context, limit: int) -> Iterable[Entry]:
+    """The commits that changed what runs where, newest first."""
+    with git.clone(context.site.git, context.pipeline.git.branch, bare=True) as repository:
+        return tuple(islice(change.history(repository), limit))
+
+
+def report(context: Context) -> Report:
+    """The status, the signed tests and the trail."""
+    at = datetime.now(UTC)
+    found = status(context)
+    return Report(found, tuple(gather.tests(context, found.proofs)), tuple(history(context, _ENTRIES)), at)
