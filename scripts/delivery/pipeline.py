@@ -15,16 +15,14 @@ from pydantic import (
     model_validator,
 )
 
+from delivery.app import App, Questions
 from delivery.errors import BadInput
+from delivery.fields import Name, Port, RepositoryPath
 
 FILE = "pipeline.yaml"
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
-Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
 Seconds = Annotated[float, Field(gt=0, le=7200)]
 Hours = Annotated[float, Field(gt=0, le=8760)]
-# A path inside the repository: relative, and it stays inside.
-RepositoryPath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][\w.-]*(/[A-Za-z0-9_-][\w.-]*)*$")]
 KmsKey = Annotated[str, Field(pattern=r"^(awskms|gcpkms|azurekms|hashivault)://\S+$")]
 Email = Annotated[str, Field(pattern=r"^[^@\s<>]+@[^@\s<>]+$")]
 BUILD = "build"  # who signs the SBOM and the provenance
@@ -202,6 +200,8 @@ class Pipeline(_Model):
 
     image: Image
     chart: Chart
+    app: App
+    ci: Questions = Questions()
     git: Git
     environments: Annotated[tuple[Environment, ...], Field(min_length=1)]
     approvers: tuple[Approver, ...] = ()

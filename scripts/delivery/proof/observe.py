@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from delivery.app import Version
 from delivery.build import image
 from delivery.desired import manifests as desired
 from delivery.desired.manifests import Desired
@@ -19,7 +20,6 @@ from delivery.wait import Failed, Pending, Reached, until
 if TYPE_CHECKING:
     from delivery.parts.kubernetes import Kubernetes
 
-PORT = 8080  # where the app listens
 T = TypeVar("T")
 
 
@@ -86,19 +86,40 @@ def pods(kubernetes: "Kubernetes", namespace: str) -> tuple[tuple[Pod, ...], str
 def ask(
     pipeline: Pipeline, kubernetes: "Kubernetes", namespace: str, found: Iterable[Pod]
 ) -> dict[str, Answer | Unknown]:
-    """What each serving, Ready replica answers at /version, asked one by one and not through the Service."""
+    """What each serving, Ready replica says that it is, asked one by one and not through the Service."""
+    app = pipeline.app
     serving = [pod.name for pod in found if pod.app == pipeline.chart.release and pod.serves and pod.ready]
 
     def one(pod: str) -> Answer | Unknown:
         try:
-            body = json.loads(kubernetes.pod_http(namespace, pod, PORT, "version", pipeline.waits.answer))
-            return Answer(str(body["build"]), str(body["revision"]), str(body["environment"]))
+            path = app.version.path.removeprefix("/")
+            return said(
+                app.version, kubernetes.pod_http(namespace, pod, app.port, path, pipeline.waits.answer)
+            )
         except DeliveryError as error:
             return Unknown(error.message)
-        except (ValueError, KeyError, TypeError):
-            return Unknown("not the JSON that /version promises")
 
     return dict(zip(serving, _each(one, serving), strict=True))
+
+
+def said(version: Version, body: bytes) -> Answer | Unknown:
+    """The three facts in what a replica answered, found where pipeline.yaml says that they are."""
+
+    def fact(where: str) -> str:
+        value: Any = document
+        for key in where.split("."):
+            value = value[key]
+        if not isinstance(value, str | int):
+            raise TypeError
+        return str(value)
+
+    fields = version.fields_
+    try:
+        document = json.loads(body)
+        return Answer(fact(fields.build), fact(fields.revision), fact(fields.environment))
+    except (ValueError, KeyError, TypeError):
+        wanted = ", ".join((fields.build, fields.revision, fields.environment))
+        return Unknown(f"{version.path} is not JSON with {wanted}")
 
 
 def registered(pipeline: Pipeline, cluster: Cluster, wanted: Desired) -> Image | Unknown:

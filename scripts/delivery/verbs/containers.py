@@ -1,0 +1,142 @@
+"""The app's container and those beside it on this machine's Docker, on a network of their own, gone afterwards."""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import PurePosixPath
+from typing import Any
+
+from delivery.app import SECRETS, AppContainer, Container, Service
+from delivery.errors import BadInput, PlatformError
+from delivery.parts import docker, platform, tar
+from delivery.parts.daemon import failing
+from delivery.pipeline import FILE, Pipeline
+from delivery.wait import Failed, Pending, Reached, until
+
+_SECONDS = 90.0
+_LABEL = "delivery.ci"
+# As the chart's pods are: an app that needs more is found here, and not in the cluster.
+_RESTRICTED = {"cap_drop": ["ALL"]}
+
+
+class Containers:
+    """What `delivery ci` starts: the app from `image`, services by their names, secrets made for the occasion."""
+
+    def __init__(self, pipeline: Pipeline, image: str, client: Any, name: str) -> None:
+        self._pipeline = pipeline
+        self._image = image
+        self._client = client
+        self._name = name
+        self._secrets = {
+            f"{SECRETS}/{secret}/{key}": secrets.token_urlsafe(24).encode()
+            for secret, keys in pipeline.app.secrets.items()
+            for key in keys
+        }
+
+    def start_service(self, name: str, service: Service) -> None:
+        """Start one container that stands beside the app; it is reached by its name."""
+        image = platform.image(service.image)
+        if image == service.image:
+            self._have(image)
+        self._create(name, image, service).start()
+
+    def run_once(self, app: AppContainer) -> None:
+        """Run the app's image with another command; BadInput with its last words when that fails."""
+        container = self._create("init", self._image, app, **_RESTRICTED)
+        container.start()
+        code = container.wait(timeout=_SECONDS)["StatusCode"]
+        if code:
+            raise BadInput(
+                f"{' '.join(app.command)} exits with {code}: {_last(container)}", "mend it: ci.app.init"
+            )
+
+    def start_app(self, app: AppContainer, port: int) -> str:
+        """Start the app; where this machine reaches it."""
+        inside = f"{port}/tcp"
+        container = self._create("app", self._image, app, ports={inside: ("127.0.0.1", None)}, **_RESTRICTED)
+        container.start()
+
+        def published() -> Reached[str] | Failed | Pending:
+            container.reload()
+            if container.status == "exited":
+                return Failed(_last(container))
+            ports = container.ports.get(inside)
+            return Reached(f"http://127.0.0.1:{ports[0]['HostPort']}") if ports else Pending(container.status)
+
+        return until("the container runs", published, 30, "mend the app, or how it is run: ci.app")
+
+    def remove(self) -> None:
+        """Remove everything that was started, and its network."""
+        label = {"label": f"{_LABEL}={self._name}"}
+        for container in self._client.containers.list(all=True, filters=label):
+            container.remove(force=True, v=True)
+        for network in self._client.networks.list(filters=label):
+            network.remove()
+
+    def _have(self, image: str) -> None:
+        from docker.errors import ImageNotFound
+
+        try:
+            self._client.images.get(image)
+        except ImageNotFound:
+            docker.pull(image)
+
+    def _create(self, name: str, image: str, wanted: Container, **more: Any) -> Any:
+        from docker.types import Mount
+
+        files = self._secrets | {inside: self._file(source) for inside, source in wanted.files.items()}
+        folders = sorted({str(PurePosixPath(one).parent) for one in files})
+        container = self._client.containers.create(
+            image,
+            list(wanted.command) or None,
+            name=f"{self._name}-{name}",
+            environment=wanted.environment,
+            user=wanted.user,
+            read_only=wanted.read_only,
+            tmpfs=dict(self._tmpfs(one) for one in wanted.tmpfs),
+            # A volume of its own for each folder of files: they can be put there although the container reads only.
+            mounts=[Mount(folder, None, type="volume") for folder in folders],
+            security_opt=["no-new-privileges"],
+            labels={_LABEL: self._name},
+            network=self._name,
+            networking_config={self._name: self._client.api.create_endpoint_config(aliases=[name])},
+            **more,
+        )
+        for folder in folders:
+            inside = {
+                one: content for one, content in files.items() if str(PurePosixPath(one).parent) == folder
+            }
+            named = {PurePosixPath(one).name: content for one, content in inside.items()}
+            container.put_archive(folder, tar.pack(named, 0o444))
+        return container
+
+    def _file(self, source: str) -> bytes:
+        try:
+            return (self._pipeline.root / source).read_bytes()
+        except OSError as error:
+            raise BadInput(f"{source}: {error.strerror}", f"mend `files` in {FILE}: ci") from None
+
+    @staticmethod
+    def _tmpfs(text: str) -> tuple[str, str]:
+        folder, _, options = text.partition(":")
+        return folder, options
+
+
+@contextmanager
+def removed_after(pipeline: Pipeline, image: str) -> Iterator[Containers]:
+    """Containers on a network of their own; whatever was started is removed at the end of the block."""
+    client = docker.client(seconds=120)
+    name = f"{pipeline.chart.release}-ci-{secrets.token_hex(4)}"
+    containers = Containers(pipeline, image, client, name)
+    try:
+        with failing("docker", PlatformError, "is Docker well? docker info"):
+            client.networks.create(name, labels={_LABEL: name})
+            yield containers
+    finally:
+        containers.remove()
+        client.close()
+
+
+def _last(container: Any) -> str:
+    lines = container.logs(tail=5).decode("utf-8", "replace").strip().splitlines()
+    return lines[-1][:300] if lines else "it said nothing"
