@@ -17,6 +17,7 @@ from delivery.app import Check, Request
 from delivery.build import image
 from delivery.errors import BadInput, Unknown
 from delivery.parts import git, helm
+from delivery.parts.daemon import one_line
 from delivery.pipeline import Pipeline
 from delivery.progress import phase
 from delivery.proof import observe
@@ -51,9 +52,9 @@ def run(pipeline: Pipeline) -> None:
 
 
 def check(root: Path, one: Check) -> None:
-    """Run one command of pipeline.yaml in the checkout; BadInput with its last line when it fails.
+    """Run one command of pipeline.yaml in the checkout; BadInput with what it said when it fails.
 
-    All that it said goes to stderr then: a compiler says more than one line.
+    All of that goes to stderr as well: a compiler says more than one line.
     """
     folder = root / (one.working_dir or "")
     own = Path(sys.executable).parent  # as in the virtual environment, whether it is activated or not
@@ -84,8 +85,9 @@ def check(root: Path, one: Check) -> None:
     if done.returncode:
         said = done.stdout.decode("utf-8", "replace").strip()
         print(said, file=sys.stderr)
-        last = said.splitlines()[-1].strip()[:300] if said else f"exit {done.returncode}"
-        raise BadInput(f"{one.name}: {last}", f"mend it, and try: {again}")
+        raise BadInput(
+            f"{one.name}: {one_line(said) or f'exit {done.returncode}'}", f"mend it, and try: {again}"
+        )
 
 
 def _unset(pipeline: Pipeline) -> dict[str, str]:
