@@ -21,8 +21,8 @@ from delivery.parts.daemon import one_line
 from delivery.pipeline import Pipeline
 from delivery.progress import phase
 from delivery.proof import observe
-from delivery.verbs.containers import Containers, removed_after
-from delivery.wait import Pending, Reached, until
+from delivery.verbs.containers import Containers, Started, removed_after
+from delivery.wait import Failed, Pending, Reached, until
 
 _CHECK_SECONDS, _READY_SECONDS = 900.0, 60.0
 _ANY_DIGEST = f"sha256:{'0' * 64}"  # any well-formed one shows that the chart is right
@@ -46,8 +46,9 @@ def run(pipeline: Pipeline) -> None:
         image.prepare(pipeline, repository, commit, _BUILD).build(tag, progress.update)
     with removed_after(pipeline, tag) as containers:
         with phase("Container runs"):
-            url = _started(pipeline, containers)
-        with phase("Service is reachable"), _http(url) as http:
+            app = _started(pipeline, containers)
+        with phase("Service is reachable"), _http(app.url) as http:
+            _ready(pipeline, http, app)
             _ask(pipeline, http, commit)
 
 
@@ -96,7 +97,7 @@ def _unset(pipeline: Pipeline) -> dict[str, str]:
     return {"image.tag": str(_BUILD), **dict.fromkeys(digests, _ANY_DIGEST)}
 
 
-def _started(pipeline: Pipeline, containers: Containers) -> str:
+def _started(pipeline: Pipeline, containers: Containers) -> Started:
     for name, service in pipeline.ci.services.items():
         containers.start_service(name, service)
     app = pipeline.ci.app
@@ -111,19 +112,24 @@ def _http(url: str) -> Iterator[httpx.Client]:
         yield http
 
 
-def _ask(pipeline: Pipeline, http: httpx.Client, commit: str) -> None:
-    app = pipeline.app
+def _ready(pipeline: Pipeline, http: httpx.Client, app: Started) -> None:
+    path = pipeline.app.ready
 
-    def ready() -> Reached[None] | Pending:
+    def look() -> Reached[None] | Failed | Pending:
+        if isinstance(state := app.look(), Failed):
+            return state
         try:
-            answer = http.get(app.ready)
+            answer = http.get(path)
         except httpx.HTTPError as error:
             return Pending(f"{type(error).__name__} from {http.base_url}")
         return Reached(None) if answer.status_code == 200 else Pending(_short(answer))
 
-    until(
-        f"GET {app.ready} answers 200", ready, _READY_SECONDS, "mend the app, or app.port and app.ready of it"
-    )
+    hint = "mend the app, or app.port and app.ready in pipeline.yaml"
+    until(f"GET {path} answers 200", look, _READY_SECONDS, hint)
+
+
+def _ask(pipeline: Pipeline, http: httpx.Client, commit: str) -> None:
+    app = pipeline.app
     version = _send(http, Request(path=app.version.path))
     said = observe.said(app.version, version.content)
     if isinstance(said, Unknown):

@@ -15,8 +15,28 @@ from delivery.wait import Failed, Pending, Reached, until
 
 _SECONDS = 90.0
 _LABEL = "delivery.ci"
+_HOW = "mend the app, or how it is run: ci.app in pipeline.yaml"
 # As the chart's pods are: an app that needs more is found here, and not in the cluster.
 _RESTRICTED = {"cap_drop": ["ALL"]}
+
+
+class Started:
+    """The app's container, and where this machine reaches it."""
+
+    def __init__(self, container: Any, port: str) -> None:
+        self._container = container
+        self._port = port
+        self.url = ""
+
+    def look(self) -> Reached[None] | Failed | Pending:
+        """Whether it runs; with its last words when it does not any more."""
+        self._container.reload()
+        if self._container.status == "exited":
+            return Failed(f"it ended: {_last(self._container)}", _HOW)
+        if ports := self._container.ports.get(self._port):
+            self.url = f"http://127.0.0.1:{ports[0]['HostPort']}"
+            return Reached(None)
+        return Pending(self._container.status)
 
 
 class Containers:
@@ -50,20 +70,14 @@ class Containers:
                 f"{' '.join(app.command)} exits with {code}: {_last(container)}", "mend it: ci.app.init"
             )
 
-    def start_app(self, app: AppContainer, port: int) -> str:
-        """Start the app; where this machine reaches it."""
+    def start_app(self, app: AppContainer, port: int) -> "Started":
+        """Start the app."""
         inside = f"{port}/tcp"
         container = self._create("app", self._image, app, ports={inside: ("127.0.0.1", None)}, **_RESTRICTED)
         container.start()
-
-        def published() -> Reached[str] | Failed | Pending:
-            container.reload()
-            if container.status == "exited":
-                return Failed(_last(container))
-            ports = container.ports.get(inside)
-            return Reached(f"http://127.0.0.1:{ports[0]['HostPort']}") if ports else Pending(container.status)
-
-        return until("the container runs", published, 30, "mend the app, or how it is run: ci.app")
+        started = Started(container, inside)
+        until("the container runs", started.look, 30, _HOW)
+        return started
 
     def remove(self) -> None:
         """Remove everything that was started, and its network."""
