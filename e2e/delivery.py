@@ -17,7 +17,7 @@ import httpx
 from delivery import pipeline as pipelines
 from delivery.parts import git
 from delivery.pipeline import Cluster, Environment, Pipeline
-from local import tools
+from local import images, kind, preload, tools
 
 APP = "app.kubernetes.io/name=manual-app"
 
@@ -175,6 +175,10 @@ class Checkout:
             for pod in self.pods(environment)
             for status in pod["status"].get("containerStatuses", [])
         }
+
+    def platform_image(self, name: str) -> str:
+        """One of the platform's images as pods name it: `python`, which has an interpreter, or another."""
+        return f"{preload.REPOSITORY}/{name}@{kind.digests(self.cluster, images.source().node)[name]}"
 
     def url(self, environment: str) -> str:
         """Where users reach an environment."""

@@ -106,7 +106,7 @@ def test_ci_says_what_is_wrong_with_it(
     (fork.path / file).write_text(text.replace(before, after), encoding="utf-8")
     fork.commit("a mistake")
     try:
-        ran = fork.delivery("ci", PATH=path, expect=3 if "GREETING" in says else 2)
+        ran = fork.delivery("ci", PATH=path, expect=3 if "ended" in says else 2)
         assert says in ran.error
     finally:
         fork.git("reset", "--quiet", "--hard", head)
