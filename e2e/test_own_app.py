@@ -25,7 +25,7 @@ def fork(platform: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """A clone in which the sample was replaced; what it leaves in Docker is removed."""
     path = tmp_path_factory.mktemp("fork") / "hello"
     subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", platform.path, path], check=True)
-    made = Checkout(path, platform.cluster_name)
+    made = Checkout(path, platform.site)
     sample = made.pipeline
     made.git("rm", "--quiet", "-r", sample.image.context, sample.chart.path)
     shutil.copytree(OWN, path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("pipeline.yaml"))
@@ -106,7 +106,7 @@ def test_ci_says_what_is_wrong_with_it(
     (fork.path / file).write_text(text.replace(before, after), encoding="utf-8")
     fork.commit("a mistake")
     try:
-        ran = fork.delivery("ci", PATH=path, expect=3 if "GREETING" in says else 2)
+        ran = fork.delivery("ci", PATH=path, expect=3 if "ended" in says else 2)
         assert says in ran.error
     finally:
         fork.git("reset", "--quiet", "--hard", head)

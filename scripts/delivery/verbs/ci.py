@@ -143,7 +143,7 @@ def _ask(context: Context, http: httpx.Client, commit: str) -> None:
         if found != built:
             raise BadInput(
                 f"{app.version.path} says {what} {found}, built was {built}",
-                f"the app learns it from the Dockerfile: ARG {what.upper()}, ENV APP_{what.upper()}=${what.upper()}",
+                f"let the Dockerfile take ARG {what.upper()}, and hand it to the app: ENV {what.upper()}=…",
             )
     for request in context.pipeline.ci.app.requests:
         _send(http, request)
