@@ -122,14 +122,21 @@ class Environment(_Model):
     """One environment: where its digests come from, which file names them, how it is told, what it asks."""
 
     name: Name
-    source: Name | None
     namespace: Name
     application: Name
     values: RepositoryPath
     sync: Literal["automatic", "exact-commit"]
+    admits: Literal["anything", "pinned", "tested"]  # each is stricter than the one before it
     tests: SuiteRules
     approval: ApprovalRule | None = None
     freeze: tuple[Freeze, ...] = ()
+
+    _source: str | None = PrivateAttr(default=None)
+
+    @property
+    def source(self) -> str | None:
+        """Where its digests come from: the environment before it, or None for the build."""
+        return self._source
 
 
 class Signer(_Model):
@@ -213,12 +220,9 @@ class Pipeline(_Model):
     def _agrees_with_itself(self) -> Self:
         previous: str | None = None
         for environment in self.environments:
-            if environment.source != previous:
-                raise ValueError(
-                    f"environment {environment.name} must have source {previous or 'null'} "
-                    f"(the one before it), not {environment.source or 'null'}"
-                )
-            previous = environment.name
+            environment._source, previous = previous, environment.name
+        if self.first.admits == "tested":
+            raise ValueError(f"{self.first.name} comes first: no environment before it could test anything")
         names = [environment.name for environment in self.environments]
         for field in ("name", "namespace", "application", "values"):
             seen = [getattr(environment, field) for environment in self.environments]
@@ -295,16 +299,26 @@ def load(folder: Path | None = None) -> Pipeline:
     """Read and check pipeline.yaml of the checkout; BadInput names file, line and field."""
     folder = folder or root()
     file = folder / FILE
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError
-
     try:
-        data: Any = YAML().load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
     except OSError as error:
         raise BadInput(
             f"{file}: {error.strerror}", "restore it from Git: git checkout pipeline.yaml"
         ) from None
-    except (MarkedYAMLError, UnicodeDecodeError, ValueError) as error:
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{file}: not UTF-8 text: {error.reason}", "mend that file") from None
+    return parse(text, folder)
+
+
+def parse(text: str, folder: Path) -> Pipeline:
+    """The same from a text that is not written yet, as if it were the checkout's pipeline.yaml."""
+    file = folder / FILE
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError
+
+    try:
+        data: Any = YAML().load(text)
+    except (MarkedYAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         what = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise BadInput(
