@@ -20,6 +20,10 @@ app = typer.Typer(
 )
 
 
+environment_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(environment_app, name="environment", help="Add or remove an environment.")
+
+
 class Format(StrEnum):
     """How facts are printed."""
 
@@ -313,6 +317,59 @@ def history(
 
 
 @app.command()
+def generate(
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit 1 and name the files that are stale.")
+    ] = False,
+) -> None:
+    """Write what follows from pipeline.yaml: Applications, projects, namespaces, what the cluster demands."""
+    from delivery.verbs import generate as generating
+
+    _print(generating.run(_pipeline(), check))
+
+
+@app.command()
+def policy(
+    image: Annotated[
+        list[str] | None,
+        typer.Option(help="A pinned image that may run beside what the chart names, repeatable."),
+    ] = None,
+) -> None:
+    """Print what the cluster is to refuse by itself, for `kubectl apply --server-side -f -`."""
+    from delivery.verbs import policy as policies
+
+    pipeline = _pipeline()
+    _print(policies.run(pipeline, pipeline.cluster(), image or ()))
+
+
+@environment_app.command("add")
+def add_environment(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What the new environment is called.")],
+    after: Annotated[str, typer.Option(help="The environment that it takes its digests from.")],
+    requires: Annotated[
+        list[str] | None,
+        typer.Option(help="A suite that must pass there, repeatable; else those of the one before."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the difference; write nothing.")] = False,
+) -> None:
+    """Add an environment: pipeline.yaml, its values file, and everything that follows. Prints the difference."""
+    from delivery.verbs import environment
+
+    _print(environment.add(_pipeline(), name, after, requires or (), dry_run))
+
+
+@environment_app.command("remove")
+def remove_environment(
+    name: EnvironmentName,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the difference; write nothing.")] = False,
+) -> None:
+    """Remove an environment, unless one after it would lose its lock. Prints the difference."""
+    from delivery.verbs import environment
+
+    _print(environment.remove(_pipeline(), name, dry_run))
+
+
+@app.command()
 def ci() -> None:
     """Ask what CI asks: does it compile, build, run and answer, and does the chart render?"""
     from delivery.verbs import ci as questions
@@ -359,6 +416,11 @@ def _pipeline() -> Any:
     from delivery import pipeline
 
     return pipeline.load()
+
+
+def _print(text: str) -> None:
+    if text:
+        print(text)
 
 
 def _judge(proofs: Any) -> None:

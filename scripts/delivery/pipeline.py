@@ -1,6 +1,7 @@
 """pipeline.yaml as typed data: environments in order, where each gets its digest, the local clusters."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
@@ -28,6 +29,8 @@ RepositoryPath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][\w.-]*(/[A-Za-z0-
 KmsKey = Annotated[str, Field(pattern=r"^(awskms|gcpkms|azurekms|hashivault)://\S+$")]
 Email = Annotated[str, Field(pattern=r"^[^@\s<>]+@[^@\s<>]+$")]
 BUILD = "build"  # who signs the SBOM and the provenance
+_YAML_WORDS = frozenset(("y", "n", "yes", "no", "on", "off", "true", "false", "null"))
+_TAKEN = re.compile(r"^(argocd|cosign-system|default|kube-.*)$")
 
 
 class _Model(BaseModel):
@@ -132,6 +135,23 @@ class Environment(_Model):
     freeze: tuple[Freeze, ...] = ()
 
     _source: str | None = PrivateAttr(default=None)
+
+    @field_validator("name", "namespace")
+    @classmethod
+    def _stands_anywhere(cls, text: str) -> str:
+        # In YAML, in Rego, in host names.
+        if not text[0].isalpha() or text in _YAML_WORDS:
+            raise ValueError(
+                f"{text!r} is no name: it begins with a letter, and YAML must not read it as true or null"
+            )
+        return text
+
+    @field_validator("namespace")
+    @classmethod
+    def _is_free(cls, text: str) -> str:
+        if _TAKEN.match(text):
+            raise ValueError(f"the namespace {text} belongs to Kubernetes or to the platform")
+        return text
 
     @property
     def source(self) -> str | None:

@@ -5,6 +5,8 @@ import secrets
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from delivery.errors import PlatformError
@@ -41,11 +43,11 @@ def namespaces(cluster: KindCluster, pipeline: Pipeline, folder: Path) -> None:
     _secret_once(cluster, ARGOCD, "argocd-redis", "auth")
 
 
-def argocd(cluster: KindCluster, catalog: Catalog, root: Path) -> None:
+def argocd(cluster: KindCluster, catalog: Catalog, pipeline: Pipeline) -> None:
     """Argo CD core: our kustomization over the pinned version's own manifest; projects and Applications."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder, "install")
-        shutil.copytree(root / "argocd" / "install", work)
+        shutil.copytree(pipeline.root / "argocd" / "install", work)
         shutil.copyfile(catalog.argocd_manifest(), work / "core-install.yaml")
         apply(cluster, "--force-conflicts", "-k", str(work))
     kubectl(
@@ -53,12 +55,42 @@ def argocd(cluster: KindCluster, catalog: Catalog, root: Path) -> None:
         *("wait", "--for=condition=Established", "--timeout=60s"),
         *("crd/applications.argoproj.io", "crd/appprojects.argoproj.io"),
     )
-    apply(cluster, "-k", str(root / "argocd" / "projects"))
+    with pointed(pipeline.root, "projects", pipeline.git.url) as folder:
+        apply(cluster, "-k", folder)
 
 
-def applications(cluster: KindCluster, root: Path) -> None:
-    """The three Applications of the manual-promotion strategy."""
-    apply(cluster, "-k", str(root / "argocd" / "manual-promotion"))
+def applications(cluster: KindCluster, pipeline: Pipeline, strategy: str = "manual-promotion") -> None:
+    """The Applications of a strategy, one for each environment."""
+    with pointed(pipeline.root, strategy, pipeline.git.url) as folder:
+        apply(cluster, "-k", folder)
+
+
+@contextmanager
+def pointed(root: Path, folder: str, git_url: str) -> Iterator[str]:
+    """A folder for `kubectl -k` with the Applications or projects of argocd/`folder`, which read Git at `git_url`.
+
+    The files in Git name the repository that the team's Argo CD reads; this machine's Git server has another address.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        shutil.copytree(root / "argocd", Path(temporary, "argocd"))
+        kustomization = {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "resources": [f"../argocd/{folder}"],
+            "patches": [
+                _replacing("Application", "/spec/source/repoURL", git_url),
+                _replacing("AppProject", "/spec/sourceRepos", [git_url]),
+            ],
+        }
+        work = Path(temporary, "pointed")
+        work.mkdir()
+        (work / "kustomization.yaml").write_text(json.dumps(kustomization), encoding="utf-8")
+        yield str(work)
+
+
+def _replacing(kind: str, path: str, value: object) -> dict[str, object]:
+    patch = [{"op": "replace", "path": path, "value": value}]
+    return {"target": {"kind": kind}, "patch": json.dumps(patch)}
 
 
 def wait_for_argocd(cluster: KindCluster) -> None:

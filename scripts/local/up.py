@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from delivery import pipeline as pipelines
+from delivery.desired import policy
 from delivery.errors import DeliveryError, PlatformError
 from delivery.lock import alone
 from delivery.parts import docker
@@ -34,6 +35,7 @@ def up(cluster: Cluster, meanwhile: Callable[[], None] = lambda: None) -> None:
     was made until then is found and used by the next call, or removed by `down`.
     """
     pipeline = pipelines.load(cluster.root)
+    policy.check(pipeline, pipeline.root)
     with alone(cluster.state / "up.lock", f"another `delivery up` of {cluster.name}", _ANOTHER_LIMIT):
         host.ensure_docker()
         kinds.check_owner(cluster)
@@ -58,8 +60,8 @@ def _up(pipeline: Pipeline, cluster: Cluster, source: Online | Closed, meanwhile
             unpacked = pool.submit(preload.unpack, kinds.node_name(cluster), _FIRST)
             install.namespaces(kind, pipeline, pipeline.root / "policy")
             unpacked.result()
-            install.argocd(kind, images.catalog(), pipeline.root)
-            guards = (kind, images.catalog(), cluster, digests, keys.public(cluster, "stage"))
+            install.argocd(kind, images.catalog(), pipeline)
+            guards = (kind, images.catalog(), pipeline, cluster, digests)
             guarded = pool.submit(admission.install, *guards)
             rest = pool.submit(preload.unpack, kinds.node_name(cluster), _THEN)
         if cluster == pipeline.clusters[0]:
@@ -67,8 +69,8 @@ def _up(pipeline: Pipeline, cluster: Cluster, source: Online | Closed, meanwhile
         beside.result()
         with phase("Waiting for Argo CD"):
             rest.result()
-            guarded.result()  # before the Applications: stage and prod are shut from the first sync on
-            install.applications(kind, pipeline.root)
+            guarded.result()  # before the Applications: what is guarded is shut from the first sync on
+            install.applications(kind, pipeline)
             install.wait_for_argocd(kind)
             admission.wait(*guards)
 

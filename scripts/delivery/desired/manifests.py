@@ -2,6 +2,7 @@
 
 import re
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,11 @@ def rendered(pipeline: Pipeline, tree: Path, environment: Environment, commit: s
             "its pods need the label app.kubernetes.io/name",
         )
     return Desired(commit, pipeline.image.repository, wanted, tag, replicas, frozenset(images))
+
+
+def images(documents: Iterable[dict[str, Any]]) -> set[str]:
+    """Every image that these manifests name."""
+    return {container["image"] for one in documents for container in _containers(_pod_template(one))}
 
 
 def same(pipeline: Pipeline, repository: Repository, environment: Environment, a: str, b: str) -> bool:
