@@ -1,7 +1,9 @@
 """What admission promises, as far as it can be known without a cluster."""
 
+import json
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,11 @@ from delivery import pipeline as pipelines
 from delivery.desired import derived, policy
 from delivery.errors import BadInput, PlatformError, Refused
 from delivery.parts.admission import refusal
+from delivery.pipeline import Pipeline
 from delivery.signed import keys, statements
+from delivery.verbs import policy as policies
 from delivery.verbs.policy import public_keys
-from local import admission, paths
+from local import admission, paths, tools
 from local.catalog import Catalog
 from local.closed import golang
 from ruamel.yaml import YAML
@@ -187,6 +191,44 @@ def test_a_stale_policy_is_not_applied(tmp_path: Path) -> None:
     with pytest.raises(Refused, match=r"evidence\.yaml.*namespaces\.yaml") as caught:
         policy.check(pipeline, tmp_path)
     assert "delivery generate" in caught.value.hint
+
+
+@pytest.fixture
+def ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: Callable[[str], Path]) -> Pipeline:
+    """A checkout whose chart names pinned images beside the app, and a site with keys."""
+    monkeypatch.setattr(tools, "path", program)
+    for folder in ("policy", "manual-app-helm"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    file = tmp_path / "manual-app-helm/values.yaml"
+    file.write_text(file.read_text().replace("set-by-up", DIGEST))
+    (tmp_path / "stage.pub").write_text(KEY)
+    monkeypatch.setattr(keys, "public", lambda cluster, name: tmp_path / f"{name}.pub")
+    return pipelines.parse((ROOT / "pipeline.yaml").read_text(), tmp_path)
+
+
+def test_policies_for_a_cluster_of_our_own(ours: Pipeline) -> None:
+    """`delivery policy | kubectl apply -f -`: namespaces and policies, for our keys and for what our chart runs."""
+    side_car = f"ghcr.io/acme/proxy@{DIGEST}"
+    found = list(YAML(typ="safe").load_all(policies.run(ours, ours.clusters[0], [side_car])))
+    assert [one["kind"] for one in found].count("Namespace") == 4
+    (pinned,) = (
+        one for one in found if one["metadata"]["name"] == "pinned-images" and "variables" in one["spec"]
+    )
+    (allowed,) = (one["expression"] for one in pinned["spec"]["variables"] if one["name"] == "platform")
+    beside = [f"registry.local:5000/platform/{name}@{DIGEST}" for name in ("postgresql", "python")]
+    assert json.loads(allowed) == sorted([*beside, side_car])
+    app, others = (one["spec"] for one in found if one["kind"] == "ClusterImagePolicy")
+    assert app["authorities"][0]["key"]["data"] == KEY
+    assert [one["glob"] for one in others["images"]] == sorted([*beside, side_car])
+
+
+def test_an_image_that_is_not_pinned_is_never_allowed(ours: Pipeline) -> None:
+    """A chart that runs an image by its tag in a guarded environment: an error, and no policy that lets it in."""
+    template = ours.root / "manual-app-helm/templates/deployment.yaml"
+    loose = "containers:\n        - { name: x, image: busybox }"
+    template.write_text(template.read_text().replace("containers:", loose, 1))
+    with pytest.raises(BadInput, match="the chart runs busybox in a guarded environment"):
+        policies.run(ours, ours.clusters[0])
 
 
 def test_the_controller_is_restricted_and_pinned() -> None:

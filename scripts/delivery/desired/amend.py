@@ -55,8 +55,13 @@ def removed(text: str, name: str) -> str:
     for line in lines:
         starts.append(starts[-1] + len(line))
     first, end = items[index].start_mark.line, _end_of(lines, items, index)
-    while end < len(lines) and not lines[end].strip() and index + 1 < len(items):
-        end += 1  # the blank lines that stood between it and the next one
+    # With the blank lines that stood between it and the next one or, where none follows, the one before.
+    if index + 1 < len(items):
+        while not lines[end].strip():
+            end += 1
+    else:
+        while not lines[first - 1].strip():
+            first -= 1
     edits = [(starts[first], starts[end], "")]
     for mapping in _by_environment(root):
         keys = [key.value for key, _ in mapping.value]

@@ -7,10 +7,15 @@ them, and `make lint` finds those that are stale.
 import difflib
 import posixpath
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from delivery.errors import Refused
 from delivery.pipeline import FILE, Pipeline
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 UNSET = "set-by-policy"  # where `delivery policy` puts what Git does not know
 EVIDENCE, NAMESPACES = "policy/evidence.yaml", "policy/namespaces.yaml"
@@ -116,13 +121,17 @@ def _put(file: Path, text: str | None) -> None:
 
 
 def _rendered(name: str, facts: Mapping[str, object]) -> str:
+    return _templates().get_template(f"{name}.yaml.j2").render(facts)
+
+
+@cache
+def _templates() -> "Environment":
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    templates = Environment(  # noqa: S701 - YAML, whose values are patterns that pipeline.yaml was checked against
+    return Environment(  # noqa: S701 - YAML, whose values are patterns that pipeline.yaml was checked against
         loader=PackageLoader("delivery.desired"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return templates.get_template(f"{name}.yaml.j2").render(facts)

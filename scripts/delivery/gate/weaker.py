@@ -67,7 +67,9 @@ def _by_removal(before: Pipeline, after: Pipeline) -> list[str]:
             continue
         follows = next((stay[one.name] for one in before.environments[index + 1 :] if one.name in stay), None)
         if follows and (follows.approval is None or follows.approval.required < gone.approval.required):
-            reasons.append(f"nobody would approve what enters {follows.name}, as {gone.name} asks for now")
+            reasons.append(
+                f"fewer people would approve what enters {follows.name} than {gone.name} asks for now"
+            )
     return reasons
 
 

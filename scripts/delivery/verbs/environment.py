@@ -6,7 +6,7 @@ nothing that would open the lock of an environment that stays.
 
 import posixpath
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import yaml
@@ -141,18 +141,19 @@ def _values_path(before: Environment, name: str) -> str:
 
 
 def _block(facts: dict[str, object]) -> str:
-    """The environment as pipeline.yaml writes one: a line for each key, lists and small mappings in one line."""
+    """The environment as pipeline.yaml writes one: a line for each key, a list in one line."""
+    lines = _lines(facts)
+    return "".join(f"{'  - ' if number == 0 else '    '}{line}\n" for number, line in enumerate(lines))
+
+
+def _lines(facts: Mapping[str, object]) -> list[str]:
     lines = []
     for key, value in facts.items():
         if isinstance(value, dict):
-            lines.append(f"{key}:")
-            lines += [f"  {inner}: {_plain(inner_value)}" for inner, inner_value in value.items()]
-        elif isinstance(value, list):
-            lines.append(f"{key}:")
-            lines += [f"  - {_plain(item)}" for item in value]
+            lines += [f"{key}:", *(f"  {line}" for line in _lines(value))]
         else:
             lines.append(f"{key}: {_plain(value)}")
-    return "".join(f"{'  - ' if number == 0 else '    '}{line}\n" for number, line in enumerate(lines))
+    return lines
 
 
 def _plain(value: object) -> str:
