@@ -1,5 +1,6 @@
 """A world small enough for seconds: a Git server on disk, a checkout, and the programs that are at hand."""
 
+import base64
 import hashlib
 import json
 import os
@@ -15,14 +16,19 @@ from typing import Any
 
 import httpx
 import pytest
+from delivery import context as contexts
 from delivery import pipeline as pipelines
+from delivery.context import Context
 from delivery.desired import tree
-from delivery.parts.credentials import write_private
+from delivery.files import write_private
+from delivery.parts import programs
 from delivery.parts.git import Repository
-from delivery.pipeline import Cluster, Environment, Pipeline
-from delivery.signed import evidence, keys
-from local import paths, platforms, released, tools
+from delivery.pipeline import Environment
+from delivery.signed import evidence
+from delivery.site import LocalSite
+from local import keys, paths, platforms, released, tools
 from local.catalog import Catalog
+from local.cluster import Cluster
 
 from scripts.tests.played import built, stage
 
@@ -34,6 +40,7 @@ VALUES = """\
 # {name}: what differs here.
 
 image:   # set by `delivery`, never by hand
+  repository: set-by-promotion
   tag: set-by-promotion      # the build number
   digest: set-by-promotion
 
@@ -64,22 +71,52 @@ def git(folder: Path, *arguments: str) -> str:
     ).stdout.strip()
 
 
-class DiskCluster(Cluster):
-    """A cluster whose Git server is a bare repository on disk."""
-
-    @property
-    def git_url(self) -> str:
-        return str(self.root / ".." / "server.git")
+# A team's own site, as it stands in pipeline.yaml: the Git server is a bare repository on disk.
+SITE = """
+  - name: team
+    git: { url: "SERVER" }
+    image:
+      name: registry.example/team/manual-app
+      reached: localhost:1/manual-app
+      plain_http: true
+      docker_config: .delivery/team/docker
+    kubeconfig: .delivery/team/kubeconfig
+    environments:
+      dev: { context: team-test, url: "http://127.0.0.1:1" }
+      stage: { context: team-test, url: "http://127.0.0.1:1" }
+      prod: { context: team-test, url: "http://127.0.0.1:1" }
+    signers:
+"""
+SIGNER = "      {0}: {{ key: {1}/{0}.key, password_file: {1}/{0}.password, public: {1}/{0}.pub }}\n"
+SIGNERS = ("build", "dev", "stage", "prod", "approver")
 
 
 @dataclass(frozen=True)
 class World:
-    """A checkout, its server, and the pipeline that it holds."""
+    """A checkout, its server, and what every verb is about: the pipeline that it holds, on the team's site."""
 
     checkout: Path
     server: Path
-    pipeline: Pipeline
-    cluster: Cluster
+    context: Context
+
+    @property
+    def local(self) -> Cluster:
+        """The first local site of the same pipeline.yaml, of which nothing is there."""
+        site = self.context.pipeline.sites[0]
+        assert isinstance(site, LocalSite)
+        return Cluster(self.context.pipeline, site)
+
+    def ruled(self, **changes: Any) -> "World":
+        """The same world with other rules in its pipeline."""
+        pipeline = self.context.pipeline.model_copy(update=changes)
+        return replace(self, context=replace(self.context, pipeline=pipeline))
+
+    def keyed(self, name: str, **changes: Any) -> "World":
+        """The same world where `name` signs with something else."""
+        site = self.context.site
+        signers = dict(site.signers) | {name: site.signer(name).model_copy(update=changes)}
+        site = site.model_copy(update={"signers": signers})
+        return replace(self, context=replace(self.context, site=site))
 
     git = staticmethod(git)
 
@@ -125,15 +162,15 @@ class World:
         finished = datetime.now(UTC) - ago
         server = Repository(self.server)
         return evidence.predicate(
-            *(self.pipeline, environment, evidence.judge(environment.tests, run, changed)),
-            tree.at(self.pipeline, server, environment, "main"),
+            *(self.context, environment, evidence.judge(environment.tests, run, changed)),
+            tree.at(self.context, server, environment, "main"),
             *(self.head(), self.head(), evidence.Pods(before=(), after=()), finished, finished),
         )
 
     def prove(self, environment: Environment, digest: str, **circumstances: Any) -> dict[str, Any]:
         """Signed evidence of an environment about a digest, PASSED unless told otherwise."""
         data = self.result(environment, **circumstances)
-        evidence.put(self.pipeline, self.cluster, digest, environment, data)
+        evidence.put(self.context, digest, environment, data)
         return data
 
     def commit(self, clone: Path, path: str, text: str, message: str) -> str:
@@ -158,19 +195,21 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """A checkout with the real pipeline.yaml, an app and a chart, pushed to a bare repository."""
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    for name in ("DELIVERY_STATE", "DELIVERY_CLUSTER", "BUILD_NUMBER", "GIT_DIR", "GIT_WORK_TREE"):
+    for name in ("DELIVERY_STATE", "DELIVERY_SITE", "BUILD_NUMBER", "GIT_DIR", "GIT_WORK_TREE"):
         monkeypatch.delenv(name, raising=False)
     server, checkout = tmp_path / "server.git", tmp_path / "checkout"
     git(tmp_path, "init", "--quiet", "--bare", "--initial-branch=main", str(server))
     git(tmp_path, "clone", "--quiet", str(server), str(checkout))
     git(checkout, "checkout", "--quiet", "-B", "main")
+    site = SITE.replace("SERVER", str(server))
+    site += "".join(SIGNER.format(name, ".delivery/team/keys") for name in SIGNERS)
     files = {
-        "pipeline.yaml": (ROOT / "pipeline.yaml").read_text(),
+        "pipeline.yaml": (ROOT / "pipeline.yaml").read_text() + site,
         ".gitignore": ".delivery/\n",
         "manual-app/pyproject.toml": '[project]\nname = "manual-app"\nversion = "1.2.3"\n',
         "e2e/suites/smoke/test_smoke.py": "def test_starts() -> None:\n    pass\n",
         "manual-app-helm/Chart.yaml": "apiVersion: v2\nname: manual-app\nversion: 0.1.0\n",
-        "manual-app-helm/values.yaml": "replicas: 1\nimage: {repository: registry.local:5000/manual-app}\n",
+        "manual-app-helm/values.yaml": 'replicas: 1\nimage: {repository: ""}\n',
         "manual-app-helm/templates/app.yaml": DEPLOYMENT,
         **{
             f"manual-app-helm/values-{name}.yaml": VALUES.format(name=name, replicas=replicas)
@@ -184,10 +223,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     git(checkout, "commit", "--quiet", "--message", "the beginning")
     git(checkout, "push", "--quiet", "origin", "main")
     monkeypatch.chdir(checkout)
-    pipeline = pipelines.load()
-    first = pipeline.clusters[0]
-    cluster = DiskCluster.model_validate(first.model_dump(), context={"root": checkout})
-    return World(checkout, server, pipeline, cluster)
+    return World(checkout, server, contexts.load("team"))
 
 
 @pytest.fixture(scope="session")
@@ -229,13 +265,14 @@ def signers(tmp_path_factory: pytest.TempPathFactory, program: Callable[[str], P
     """The key pairs that `up` makes, made once for all tests by the real cosign."""
     root = tmp_path_factory.mktemp("signers")
     (root / "pipeline.yaml").write_text((ROOT / "pipeline.yaml").read_text())
-    cluster = pipelines.load(root).clusters[0]
-    cluster = DiskCluster.model_validate(cluster.model_dump(), context={"root": root})
+    pipeline = pipelines.load(root)
+    site = pipeline.sites[0]
+    assert isinstance(site, LocalSite)
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("DELIVERY_STATE", raising=False)
-        patch.setattr(tools, "path", program)
-        keys.create(cluster)
-    return cluster.state / "keys"
+        patch.setattr(programs, "path", program)
+        keys.create(Cluster(pipeline, site))
+    return site.state / "keys"
 
 
 # The login of the tests' registry: bcrypt of "secret", as htpasswd -B writes it.
@@ -318,7 +355,7 @@ class Shelf:
 
 @pytest.fixture
 def shelf(world: World, tmp_path: Path, program: Callable[[str], Path]) -> Iterator[Shelf]:
-    """The registry that `world.cluster` of this test talks to."""
+    """The registry that this test talks to."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -354,11 +391,14 @@ def stocked(
     program: Callable[[str], Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> World:
-    """The world, with its cluster's registry running, its login and its keys where `up` puts them."""
-    monkeypatch.setattr(tools, "path", program)
-    data = world.cluster.model_dump() | {"registry": shelf.port}
-    cluster = DiskCluster.model_validate(data, context={"root": world.checkout})
-    login = {"username": "delivery", "password": "secret"}
-    write_private(cluster.state / "credentials.json", json.dumps({"registry": login, "git": login}))
-    shutil.copytree(signers, cluster.state / "keys")
-    return replace(world, cluster=cluster)
+    """The world, with its registry running, docker's login of it, and the keys of everybody who signs."""
+    monkeypatch.setattr(programs, "path", program)
+    site = world.context.site
+    host = f"localhost:{shelf.port}"
+    repository = site.image.model_copy(update={"reached": f"{host}/manual-app"})
+    site = site.model_copy(update={"image": repository})
+    assert repository.docker_config
+    login = base64.b64encode(b"delivery:secret").decode()
+    write_private(repository.docker_config / "config.json", json.dumps({"auths": {host: {"auth": login}}}))
+    shutil.copytree(signers, site.state / "keys")
+    return replace(world, context=replace(world.context, site=site))

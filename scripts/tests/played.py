@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -16,18 +15,21 @@ import pytest
 from delivery.build import image
 from delivery.desired import manifests as desired
 from delivery.errors import DeliveryError
-from delivery.parts.credentials import write_private
+from delivery.files import write_private
 from delivery.parts.git import Repository
 from delivery.proof import decide as proof
 from delivery.proof import observe
 from delivery.verbs import approve as approving
-from delivery.verbs import promote as promotion
+from delivery.verbs import deploy as deploying
+from delivery.verbs import promote as promoting
+from delivery.verbs.carry import Promotion
 from ruamel.yaml import YAML
 
 if TYPE_CHECKING:
     from conftest import Shelf, World
 
-REPOSITORY = "registry.local:5000/manual-app"
+CONTEXT = "team-test"
+REPOSITORY = "registry.example/team/manual-app"
 
 
 class Stage:
@@ -37,14 +39,14 @@ class Stage:
         self.world = world
         self.changed = threading.Condition()
         self.version = 1
-        self.pods: dict[str, list[dict[str, Any]]] = {e.namespace: [] for e in world.pipeline.environments}
+        self.pods: dict[str, list[dict[str, Any]]] = {e.namespace: [] for e in world.context.environments}
         self.applications = {
             e.application: {
                 "metadata": {"name": e.application, "annotations": {}},
                 "spec": {"syncPolicy": {"syncOptions": ["ApplyOutOfSyncOnly=true"]}},
                 "status": {"sync": {"status": "OutOfSync"}, "health": {"status": "Missing"}},
             }
-            for e in world.pipeline.environments
+            for e in world.context.environments
         }
         self.operations: list[dict[str, Any]] = []
         self.starts_ready = True
@@ -61,7 +63,7 @@ class Stage:
 
     def patched(self, name: str, patch: dict[str, Any]) -> dict[str, Any]:
         application = self.applications[name]
-        environment = next(e for e in self.world.pipeline.environments if e.application == name)
+        environment = next(e for e in self.world.context.environments if e.application == name)
         if "operation" in patch:
             self.operations.append(patch["operation"])
             self.deploy(environment, patch["operation"]["sync"]["revision"])
@@ -186,6 +188,13 @@ def kubeconfig(context: str, server: str) -> str:
     )
 
 
+def connect(world: World, server: str, context: str = CONTEXT) -> None:
+    """Write the kubeconfig of the world's site."""
+    file = world.context.site.kubeconfig
+    assert file
+    write_private(file, kubeconfig(context, server))
+
+
 @contextmanager
 def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -202,11 +211,11 @@ def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
 @pytest.fixture
 def stage(stocked: World) -> Iterator[Stage]:
     """A cluster that is up, with short limits."""
-    waits = stocked.pipeline.waits.model_copy(update={"rollout": 1.0, "settle": 1.0, "argocd": 2.0})
-    world = replace(stocked, pipeline=stocked.pipeline.model_copy(update={"waits": waits}))
+    waits = stocked.context.pipeline.waits
+    world = stocked.ruled(waits=waits.model_copy(update={"rollout": 1.0, "settle": 1.0, "argocd": 2.0}))
     played = Stage(world)
     with serving(type("Played", (Handler,), {"stage": played})) as port:
-        write_private(world.cluster.kubeconfig, kubeconfig(world.cluster.context, f"http://127.0.0.1:{port}"))
+        connect(world, f"http://127.0.0.1:{port}")
         yield played
 
 
@@ -217,48 +226,47 @@ def built(stage: Stage, shelf: Shelf) -> image.Built:
 
 
 def put(stage: Stage, shelf: Shelf, build: str) -> image.Built:
-    revision = image.source(stage.world.pipeline, Repository(stage.world.checkout))
+    revision = image.source(stage.world.context, Repository(stage.world.checkout))
     stage.revision = revision  # type: ignore[attr-defined]
     digest = shelf.push(build, revision, revision, build)
     return image.Built(digest, build, "1.2.3", revision)
 
 
-def deploy(stage: Stage, digest: str | None = None) -> promotion.Promotion:
-    return promotion.deploy(stage.world.pipeline, stage.world.cluster, digest)
+def deploy(stage: Stage, digest: str | None = None) -> Promotion:
+    return deploying.deploy(stage.world.context, digest)
 
 
-def promote(stage: Stage, name: str, **options: Any) -> promotion.Promotion:
+def promote(stage: Stage, name: str, **options: Any) -> Promotion:
     """Promote once everything is there that the gate asks for."""
     prepare(stage, name)
     return bare_promote(stage, name, **options)
 
 
-def bare_promote(stage: Stage, name: str, **options: Any) -> promotion.Promotion:
+def bare_promote(stage: Stage, name: str, **options: Any) -> Promotion:
     """Promote, whatever the gate will say."""
-    pipeline = stage.world.pipeline
-    return promotion.promote(pipeline, stage.world.cluster, pipeline.environment(name), **options)
+    context = stage.world.context
+    return promoting.promote(context, context.environment(name), **options)
 
 
 def prepare(stage: Stage, name: str) -> None:
     """PASSED evidence of the environment before, and an approval where one is asked for."""
     world = stage.world
-    target = world.pipeline.environment(name)
+    target = world.context.environment(name)
     if target.source is None:
         return
-    source = world.pipeline.environment(target.source)
+    source = world.context.environment(target.source)
     try:
         _, digest = desired.named(world.file(source.values), source.values)
     except desired.NothingYet:
         return
     world.prove(source, digest)
     if target.approval:
-        approving.run(world.pipeline, world.cluster, target, None)
+        approving.run(world.context, target, None)
 
 
 def proofs(stage: Stage) -> dict[str, proof.Proof]:
-    pipeline = stage.world.pipeline
-    found = observe.observe(pipeline, stage.world.cluster, pipeline.environments)
-    return {facts.environment: proof.decide(facts) for facts in found}
+    context = stage.world.context
+    return {one.facts.environment: one for one in observe.proofs(context, context.environments)}
 
 
 def refused(stage: Stage, kind: type[DeliveryError], says: str, ask: Callable[[], object]) -> DeliveryError:

@@ -15,9 +15,10 @@ from delivery.parts import cosign, values
 from delivery.pipeline import Approver
 from delivery.signed import approval, evidence, statements
 from delivery.verbs import approve as approving
-from delivery.verbs import promote as promotion
+from delivery.verbs import promote as promoting
+from delivery.verbs import rollback as rolling
 
-from scripts.tests.played import bare_promote, deploy, prepare, promote, proofs, put, refused
+from scripts.tests.played import REPOSITORY, bare_promote, deploy, prepare, promote, proofs, put, refused
 
 if TYPE_CHECKING:
     from conftest import Shelf
@@ -32,8 +33,8 @@ def in_stage(stage: Stage) -> None:
 
 
 def approve(stage: Stage, name: str | None = None) -> approving.Approved:
-    pipeline = stage.world.pipeline
-    return approving.run(pipeline, stage.world.cluster, pipeline.environment("prod"), name)
+    context = stage.world.context
+    return approving.run(context, context.environment("prod"), name)
 
 
 def push(stage: Stage, path: str, text: str, message: str) -> None:
@@ -44,9 +45,7 @@ def push(stage: Stage, path: str, text: str, message: str) -> None:
 
 
 def with_approvers(stage: Stage, *approvers: Approver) -> None:
-    object.__setattr__(
-        stage.world, "pipeline", stage.world.pipeline.model_copy(update={"approvers": approvers})
-    )
+    stage.world = stage.world.ruled(approvers=approvers)
 
 
 def test_a_digest_that_was_not_tested(stage: Stage, built: image.Built) -> None:
@@ -66,7 +65,7 @@ def test_a_digest_that_was_not_tested(stage: Stage, built: image.Built) -> None:
 def test_the_newest_result_counts(stage: Stage, built: image.Built) -> None:
     """A FAILED after a PASSED refuses; a PASSED after that opens again."""
     in_stage(stage)
-    here = stage.world.pipeline.environment("stage")
+    here = stage.world.context.environment("stage")
     stage.world.prove(here, built.digest)
     stage.world.prove(here, built.digest, tests={"security": "failed"})
     refused(stage, Refused, "newest test of stage FAILED: security", lambda: bare_promote(stage, "prod"))
@@ -88,9 +87,9 @@ def test_deleted_evidence_refuses_until_it_is_put_back(
     attached = shelf.ask("GET", f"manifests/{built.digest.replace(':', '-')}.att", headers=oci)
     shelf.ask("DELETE", f"manifests/sha256:{hashlib.sha256(attached.content).hexdigest()}")
     refused(stage, Refused, "stage has no evidence", lambda: bare_promote(stage, "prod"))
-    for file in (stage.world.cluster.state / "statements").rglob("*.json"):
+    for file in (stage.world.context.site.state / "statements").rglob("*.json"):
         envelope = cosign.envelope(file.read_bytes())
-        statements.attach(stage.world.pipeline, stage.world.cluster, built.digest, envelope)
+        statements.attach(stage.world.context, built.digest, envelope)
     assert bare_promote(stage, "prod").digest == built.digest
 
 
@@ -106,7 +105,7 @@ def test_changed_since(stage: Stage, built: image.Built, path: str, says: str) -
     in_stage(stage)
     prepare(stage, "prod")
     push(stage, path, stage.world.file(path) + "\n# a change\n", "a change")
-    environment = stage.world.pipeline.environment("stage")
+    environment = stage.world.context.environment("stage")
     stage.deploy(environment, stage.world.head())
     refused(stage, Refused, says, lambda: bare_promote(stage, "prod"))
     assert promote(stage, "prod").digest == built.digest
@@ -129,7 +128,7 @@ def test_rules_of_ones_own(stage: Stage, built: image.Built) -> None:
 def test_approval(stage: Stage, built: image.Built) -> None:
     """Approved once, by the one approver there is; the commit names evidence and approver; again changes nothing."""
     in_stage(stage)
-    here = stage.world.pipeline.environment("stage")
+    here = stage.world.context.environment("stage")
     stage.world.prove(here, built.digest)
     refused(
         stage, Refused, "prod stays as it is: prod needs one approval$", lambda: bare_promote(stage, "prod")
@@ -155,7 +154,7 @@ def test_a_new_test_voids_the_approval(stage: Stage, built: image.Built) -> None
     """An approval rests on the evidence that was there; a newer run needs a new one."""
     in_stage(stage)
     prepare(stage, "prod")
-    stage.world.prove(stage.world.pipeline.environment("stage"), built.digest)
+    stage.world.prove(stage.world.context.environment("stage"), built.digest)
     refused(stage, Refused, "rests on other evidence", lambda: bare_promote(stage, "prod"))
     approve(stage)
     assert bare_promote(stage, "prod").digest == built.digest
@@ -164,7 +163,7 @@ def test_a_new_test_voids_the_approval(stage: Stage, built: image.Built) -> None
 def test_who_may_approve(stage: Stage, built: image.Built) -> None:
     """Not the author of the source commit, not who asks for the change, and nobody whom pipeline.yaml does not name."""
     in_stage(stage)
-    stage.world.prove(stage.world.pipeline.environment("stage"), built.digest)
+    stage.world.prove(stage.world.context.environment("stage"), built.digest)
     refused(stage, BadInput, "there is no approver 'boss'", lambda: approve(stage, "boss"))
     with_approvers(stage, Approver(name="approver", identity="ADA@example.test"))
     refused(stage, Refused, "ADA@example.test is the author", lambda: approve(stage))
@@ -183,7 +182,7 @@ def test_who_may_approve(stage: Stage, built: image.Built) -> None:
 def test_an_approval_of_the_author_does_not_count(stage: Stage, built: image.Built) -> None:
     """Signed past `delivery approve`, with the right key: the gate still sees whose it is."""
     in_stage(stage)
-    stage.world.prove(stage.world.pipeline.environment("stage"), built.digest)
+    stage.world.prove(stage.world.context.environment("stage"), built.digest)
     approve(stage)
     stage.world.git(stage.world.checkout, "config", "user.email", "Approver@localhost")
     refused(stage, Refused, "approver@localhost is by the author", lambda: bare_promote(stage, "prod"))
@@ -193,9 +192,9 @@ def test_forged_approvals(stage: Stage, built: image.Built) -> None:
     """With the key of stage, for stage, of long ago, edited after, or malformed: prod still needs one approval."""
     in_stage(stage)
     world = stage.world
-    world.prove(world.pipeline.environment("stage"), built.digest)
+    world.prove(world.context.environment("stage"), built.digest)
     approve(stage)
-    [file] = (world.cluster.state / "statements").rglob("approver-*.json")
+    [file] = (world.context.site.state / "statements").rglob("approver-*.json")
     said = json.loads(cosign.envelope(file.read_bytes()).payload)["predicate"]
     old = (datetime.now(UTC) - timedelta(hours=25)).isoformat()
     forged: list[tuple[str, dict[str, Any], str]] = [
@@ -210,24 +209,21 @@ def test_forged_approvals(stage: Stage, built: image.Built) -> None:
         ("stage", said, "is not signed by approver"),
     ]
     empty(stage, built.digest)
-    world.prove(world.pipeline.environment("stage"), built.digest)
+    world.prove(world.context.environment("stage"), built.digest)
     used = current(stage, built.digest)
     for signer, data, says in forged:
         data = data | ({"evidence": used} if "evidence" in data else {})
-        statements.put(world.pipeline, world.cluster, built.digest, statements.APPROVAL, data, signer)
+        statements.put(world.context, built.digest, statements.APPROVAL, data, signer)
         refused(stage, Refused, f"prod needs one approval; .*{says}", lambda: bare_promote(stage, "prod"))
 
 
 def current(stage: Stage, digest: str) -> dict[str, str]:
     """The hash of the evidence that counts now."""
-    from delivery.parts.credentials import load
-    from delivery.parts.registry import Registry
+    from delivery.parts.registry import connect
 
     world = stage.world
-    with Registry(world.cluster.registry_host, load(world.cluster).registry) as registry:
-        found = evidence.fetch(
-            world.pipeline, world.cluster, registry, digest, world.pipeline.environment("stage")
-        )
+    with connect(world.context.site.image) as registry:
+        found = evidence.fetch(world.context, registry, digest, world.context.environment("stage"))
     assert found.newest
     return {"sha256": evidence.set_hash([found.newest])}
 
@@ -236,7 +232,8 @@ def empty(stage: Stage, digest: str) -> None:
     """Nothing is attached to the digest any more."""
     import httpx
 
-    url = f"http://{stage.world.cluster.registry_host}/v2/manual-app/manifests/{digest.replace(':', '-')}.att"
+    host = stage.world.context.site.image.host
+    url = f"http://{host}/v2/manual-app/manifests/{digest.replace(':', '-')}.att"
     login = ("delivery", "secret")
     oci = {"Accept": "application/vnd.oci.image.manifest.v1+json"}
     attached = httpx.get(url, auth=login, headers=oci, trust_env=False)
@@ -246,10 +243,10 @@ def empty(stage: Stage, digest: str) -> None:
 
 def test_nothing_to_approve_for_dev(stage: Stage, built: image.Built) -> None:
     """dev and stage need no approval: asking for one is a mistake that is named."""
-    pipeline = stage.world.pipeline
+    context = stage.world.context
     for name in ("dev", "stage"):
         with pytest.raises(BadInput, match=f"{name} needs no approval"):
-            approving.run(pipeline, stage.world.cluster, pipeline.environment(name), None)
+            approving.run(context, context.environment(name), None)
 
 
 def test_co_authors_are_authors(stage: Stage) -> None:
@@ -269,48 +266,48 @@ def test_co_authors_are_authors(stage: Stage) -> None:
 def test_dry_run(stage: Stage, built: image.Built, shelf: Shelf) -> None:
     """It shows the digest before and after and the rendered difference, says what is missing, and writes nothing."""
     in_stage(stage)
-    pipeline, cluster = stage.world.pipeline, stage.world.cluster
-    prod = pipeline.environment("prod")
+    context = stage.world.context
+    prod = context.environment("prod")
     before = stage.world.head()
-    preview = promotion.preview(pipeline, cluster, prod)
+    preview = promoting.preview(context, prod)
     assert (preview.before, preview.after) == ("none", built.digest)
-    assert f"image: registry.local:5000/manual-app@{built.digest}" in preview.diff
+    assert f"image: {REPOSITORY}@{built.digest}" in preview.diff
     assert not preview.decision.allowed
     prepare(stage, "prod")
-    promoted = promotion.preview(pipeline, cluster, prod)
+    promoted = promoting.preview(context, prod)
     assert promoted.decision.allowed
     assert stage.world.head() == before
     bare_promote(stage, "prod")
-    again = promotion.preview(pipeline, cluster, prod)
+    again = promoting.preview(context, prod)
     assert (again.before, again.after, again.diff) == (built.digest, built.digest, "")
 
 
 def test_rollback(stage: Stage, built: image.Built, shelf: Shelf) -> None:
     """Back to the digest before, by one more commit, without a new test; only to what ran there and once passed."""
-    pipeline, cluster = stage.world.pipeline, stage.world.cluster
-    here = pipeline.environment("stage")
+    context = stage.world.context
+    here = context.environment("stage")
     in_stage(stage)
     with pytest.raises(Refused, match="stage never ran anything else: nothing to go back to"):
-        promotion.rollback(pipeline, cluster, here)
+        rolling.rollback(context, here)
     first_revision = built.revision
     push(stage, "manual-app/app.py", "2\n", "two")
     newer = put(stage, shelf, "16")
     deploy(stage)
     promote(stage, "stage")
     stage.revision = first_revision  # type: ignore[attr-defined]
-    done = promotion.rollback(pipeline, cluster, here)
+    done = rolling.rollback(context, here)
     assert (done.digest, done.before, done.new) == (built.digest, newer.digest, True)
     assert stage.world.commits()[0] == "stage: manual-app 15"
     stray = shelf.push("17", first_revision, "17", layer=b"stray")
     with pytest.raises(Refused, match="stage never ran sha256:"):
-        promotion.rollback(pipeline, cluster, here, stray)
+        rolling.rollback(context, here, stray)
     # A history that somebody wrote by hand names it: it still never passed a test.
     text = stage.world.file(here.values)
     changes = {("image", "tag"): "17", ("image", "digest"): stray}
     message = f"stage: manual-app 17\n\nEnvironment: stage\nBuild: 17\nDigest-After: {stray}\n"
     push(stage, here.values, values.replace(text, changes, here.values), message)
     with pytest.raises(Refused, match="never passed a test of dev or stage"):
-        promotion.rollback(pipeline, cluster, here, stray)
+        rolling.rollback(context, here, stray)
 
 
 def test_proven_after_all(stage: Stage, built: image.Built) -> None:

@@ -7,25 +7,21 @@ from __future__ import annotations
 
 import json
 import subprocess
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 from delivery.build import image
-from delivery.desired import change
-from delivery.errors import BadInput, NotReached, PlatformError, Refused
-from delivery.gate import gather
-from delivery.parts import git, values
-from delivery.parts.credentials import write_private
-from delivery.parts.kubernetes import ClusterMissing, Kubernetes
+from delivery.errors import BadInput, NotReached, Refused
+from delivery.parts import values
 from delivery.proof.decide import Verdict
 from delivery.show import page, report
+from delivery.verbs import report as reporting
 
 from scripts.tests.played import (
     REPOSITORY,
     bare_promote,
+    connect,
     deploy,
-    kubeconfig,
     prepare,
     promote,
     proofs,
@@ -34,7 +30,7 @@ from scripts.tests.played import (
 )
 
 if TYPE_CHECKING:
-    from conftest import Shelf, World
+    from conftest import Shelf
 
     from scripts.tests.played import Stage
 
@@ -51,7 +47,7 @@ def test_the_whole_way(stage: Stage, built: image.Built) -> None:
     found = proofs(stage)
     assert {name: one.verdict for name, one in found.items()} == dict.fromkeys(found, Verdict.PROVEN), found
     assert all(set(step.seconds) == {"seen", "ready", "settled"} for step in steps)
-    document = report.proof_document(stage.world.cluster, found.values())
+    document = report.proof_document(stage.world.context.site, found.values())
     assert document["verdict"] == "PROVEN"
     assert json.loads(json.dumps(document))["environments"][0]["desired"]["digest"] == built.digest
 
@@ -325,7 +321,7 @@ def test_a_cluster_that_cannot_be_read(stage: Stage, built: image.Built) -> None
     """The API server does not answer, or Git, or the registry: UNKNOWN with the reason, never PROVEN."""
     deploy(stage)
     world = stage.world
-    write_private(world.cluster.kubeconfig, kubeconfig(world.cluster.context, "http://127.0.0.1:1"))
+    connect(world, "http://127.0.0.1:1")
     found = proofs(stage)["dev"]
     assert found.verdict is Verdict.UNKNOWN
     assert any("does not answer" in reason for reason in found.unknowns)
@@ -333,51 +329,21 @@ def test_a_cluster_that_cannot_be_read(stage: Stage, built: image.Built) -> None
     assert proofs(stage)["dev"].verdict is Verdict.UNKNOWN
 
 
-@pytest.mark.parametrize(
-    ("context", "server", "says"),
-    [
-        ("kind-somebody-else", "https://127.0.0.1:6443", "no usable context kind-manual-app"),
-        ("kind-manual-app", "https://prod.example.com:6443", "not this machine: not touching it"),
-        (None, "", "not up"),
-    ],
-)
-def test_wrong_cluster(world: World, context: str | None, server: str, says: str) -> None:
-    """A kubeconfig that leads to another cluster is never used, whatever the user's current context is."""
-    if context:
-        write_private(world.cluster.kubeconfig, kubeconfig(context, server))
-    with pytest.raises(ClusterMissing, match=says) as refused:
-        Kubernetes(world.cluster)
-    assert isinstance(refused.value, PlatformError)
-    assert refused.value.hint
-
-
-def test_kubeconfig_that_is_garbage(world: World) -> None:
-    """A kubeconfig that cannot be read is named, with the way to make it again."""
-    write_private(world.cluster.kubeconfig, "half: [")
-    with pytest.raises(ClusterMissing, match="no usable context"):
-        Kubernetes(world.cluster)
-
-
 def test_history_and_status(stage: Stage, built: image.Built, capsys: pytest.CaptureFixture[str]) -> None:
     """status says what each environment could take next, and why not."""
     deploy(stage)
-    found = list(proofs(stage).values())
-    world = stage.world
-    ahead = gather.outlook(world.pipeline, world.cluster, found)
-    report.print_status(found, ahead)
+    context = stage.world.context
+    report.print_status(reporting.status(context))
     printed = capsys.readouterr().out
     assert "stage cannot take build 15 yet:\n  dev has no evidence about sha256:" in printed
     assert "PROVEN" in printed
     prepare(stage, "stage")
-    ahead = gather.outlook(world.pipeline, world.cluster, found)
-    [following] = report.status_document(world.cluster, found, ahead)["next"]
+    status = reporting.status(context)
+    [following] = report.status_document(context.site, status)["next"]
     assert (following["environment"], following["allowed"], following["new"]) == ("stage", True, True)
-    report.print_status(found, ahead)
+    report.print_status(status)
     assert "stage can take build 15: delivery promote stage" in capsys.readouterr().out
-    tests = gather.tests(world.pipeline, world.cluster, found)
-    with git.clone(world.cluster.git_url, world.pipeline.git.branch) as repository:
-        changes = list(change.history(repository))
-    document = report.report_document(world.cluster, found, ahead, tests, changes, datetime.now(UTC))
+    document = report.report_document(context.site, reporting.report(context))
     assert [one["newest"] and one["newest"]["result"] for one in document["tests"]] == ["PASSED"]
     text = page.html(document)
     assert f"manual-app@{built.digest}" in text

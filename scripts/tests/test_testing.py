@@ -12,22 +12,21 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from delivery.build import image
 from delivery.errors import BadInput, NotReached, Refused
-from delivery.parts.credentials import load
-from delivery.parts.registry import Registry
+from delivery.parts.registry import connect
 from delivery.proof import stayed
-from delivery.proof.stayed import Seen
+from delivery.proof.decide import Container, Pod
 from delivery.signed import evidence
 from delivery.verbs import test as testing
 
-from scripts.tests.played import deploy, refused
+from scripts.tests.played import REPOSITORY, deploy, refused
 
 if TYPE_CHECKING:
     from conftest import World
 
     from scripts.tests.played import Stage
 
-IMAGE = f"registry.local:5000/manual-app@sha256:{'a' * 64}"
-OTHER = f"registry.local:5000/manual-app@sha256:{'b' * 64}"
+IMAGE = f"{REPOSITORY}@sha256:{'a' * 64}"
+OTHER = f"{REPOSITORY}@sha256:{'b' * 64}"
 POSTGRES = f"registry.local:5000/platform/postgresql@sha256:{'c' * 64}"
 
 CONFTEST = """
@@ -53,8 +52,9 @@ def pytest_sessionfinish(session, exitstatus):
 """
 
 
-def seen(name: str, uid: str = "", app: str = "manual-app", image: str = IMAGE, restarts: int = 0) -> Seen:
-    return Seen(name, uid or f"uid-{name}", app, ((app, image, image),), restarts)
+def seen(name: str, uid: str = "", app: str = "manual-app", image: str = IMAGE, restarts: int = 0) -> Pod:
+    containers = (Container(app, "app", image, image),)
+    return Pod(name, app, "Running", True, False, False, containers, uid or f"uid-{name}", restarts)
 
 
 BEFORE = (seen("a"), seen("b"), seen("postgresql-0", app="postgresql", image=POSTGRES))
@@ -87,11 +87,11 @@ BEFORE = (seen("a"), seen("b"), seen("postgresql-0", app="postgresql", image=POS
             ("postgresql-0",),
             "pod postgresql-0 came back with other containers",
         ),
-        ((*BEFORE[:2], replace(BEFORE[2], images=())), (), "pod postgresql-0 changed its containers"),
+        ((*BEFORE[:2], replace(BEFORE[2], containers=())), (), "pod postgresql-0 changed its containers"),
         ((), (), "pod a was replaced"),
     ],
 )
-def test_the_same_pods(after: tuple[Seen, ...], restarted: tuple[str, ...], says: str | None) -> None:
+def test_the_same_pods(after: tuple[Pod, ...], restarted: tuple[str, ...], says: str | None) -> None:
     """Only a pod that a test said it restarts may be another one afterwards, and only with the same images."""
     found = stayed.changes(BEFORE, after, restarted, "manual-app", IMAGE)
     if says is None:
@@ -165,14 +165,12 @@ def suite(stage: Stage, test: str) -> None:
 
 def run(stage: Stage, name: str = "dev", *suites: str) -> testing.Tested:
     world = stage.world
-    return testing.run(world.pipeline, world.cluster, world.pipeline.environment(name), suites)
+    return testing.run(world.context, world.context.environment(name), suites)
 
 
 def fetched(world: World, digest: str) -> evidence.Found:
-    with Registry(world.cluster.registry_host, load(world.cluster).registry) as registry:
-        return evidence.fetch(
-            world.pipeline, world.cluster, registry, digest, world.pipeline.environment("dev")
-        )
+    with connect(world.context.site.image) as registry:
+        return evidence.fetch(world.context, registry, digest, world.context.environment("dev"))
 
 
 @pytest.mark.parametrize(
@@ -194,13 +192,13 @@ def test_a_run_leaves_evidence(
     [found] = fetched(stage.world, built.digest).evidence
     assert (found.result, found.hash) == (result, tested.evidence)
     assert reason is None or any(reason in one for one in found.reasons)
-    [file] = (stage.world.cluster.state / "statements").rglob("dev-*.json")
+    [file] = (stage.world.context.site.state / "statements").rglob("dev-*.json")
     import base64
 
     said: dict[str, Any] = json.loads(base64.b64decode(json.loads(file.read_bytes())["payload"]))["predicate"]
     assert said["run"]["revision"] == stage.world.head()
     [before] = said["run"]["pods"]["before"]
-    assert before["imageID"] == f"registry.local:5000/manual-app@{built.digest}"
+    assert before["imageID"] == f"{REPOSITORY}@{built.digest}"
     assert said["run"]["pods"]["after"] == [before]
     assert said["run"]["startedOn"] < said["run"]["finishedOn"]
 
@@ -222,9 +220,10 @@ def test_a_broken_run_leaves_nothing(
     """A run that was killed, hangs or does not even begin: nothing is known, exit 3, and no evidence is left."""
     suite(stage, test)
     deploy(stage)
-    waits = stage.world.pipeline.waits.model_copy(update={"tests": 2.0 if "sleep" in test else 60.0})
-    pipeline = stage.world.pipeline.model_copy(update={"waits": waits})
-    stage.world = replace(stage.world, pipeline=pipeline)
+    waits = stage.world.context.pipeline.waits
+    stage.world = stage.world.ruled(
+        waits=waits.model_copy(update={"tests": 2.0 if "sleep" in test else 60.0})
+    )
     error = refused(stage, NotReached, says, lambda: run(stage))
     assert error.exit_code == 3
     assert fetched(stage.world, built.digest) == evidence.Found()
@@ -234,11 +233,11 @@ def test_a_pod_that_is_replaced_voids_the_run(stage: Stage, built: image.Built) 
     """All tests pass, and a pod was another one afterwards: FAILED, with the pod's name."""
     suite(stage, "import time\ndef test_it(): time.sleep(1)\n")
     deploy(stage)
-    environment = stage.world.pipeline.environment("dev")
-    reference = f"registry.local:5000/manual-app@{built.digest}"
+    environment = stage.world.context.environment("dev")
+    reference = f"{REPOSITORY}@{built.digest}"
 
     def replace_it() -> None:
-        log = stage.world.cluster.state / "tests" / "dev" / "log"
+        log = stage.world.context.site.state / "tests" / "dev" / "log"
         for _ in range(1000):
             if log.exists():
                 break
