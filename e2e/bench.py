@@ -19,10 +19,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from delivery import context as contexts
 from delivery import pipeline as pipelines
-from local import tools
+from delivery.parts import programs
 
-from e2e.delivery import APP, Checkout
+from e2e.delivery import Checkout
 
 ROUNDS = 5
 # What a promotion asks the API server to admit: Deployment, ReplicaSet, Job, its pod, and two replicas.
@@ -33,13 +34,13 @@ NAMESPACE = "bench"
 def main(rounds: int = ROUNDS) -> None:
     """Measure on the selected cluster, print the table, and leave dev at its newest digest."""
     root = pipelines.root()
-    cluster = pipelines.load(root).cluster()
+    site = contexts.load().site
     with tempfile.TemporaryDirectory(prefix="delivery-bench-") as folder:
         path = Path(folder, "manual-app")
         subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", root, path], check=True)
         # The clone is another checkout: it works with this one's cluster and keys.
-        os.environ |= {"DELIVERY_STATE": str(cluster.state.parent), "DELIVERY_CLUSTER": cluster.name}
-        checkout = Checkout(path, cluster.name)
+        os.environ |= {"DELIVERY_STATE": str(site.state.parent), "DELIVERY_SITE": site.name}
+        checkout = Checkout(path, site.name)
         checkout.pull()
         try:
             measured = _measure(checkout, rounds)
@@ -73,7 +74,7 @@ def _copy_of_dev(checkout: Checkout) -> None:
     chart = str(checkout.path / "manual-app-helm")
     rendered = subprocess.run(
         [
-            *(str(tools.path("helm")), "template", "manual-app", chart, "--namespace", NAMESPACE),
+            *(str(programs.path("helm")), "template", "manual-app", chart, "--namespace", NAMESPACE),
             *("--values", f"{chart}/values-dev.yaml", "--set", "service.nodePort=0"),
         ],
         capture_output=True,
@@ -86,7 +87,7 @@ def _copy_of_dev(checkout: Checkout) -> None:
 
 def _admission(checkout: Checkout, rounds: int) -> tuple[list[float], list[float]]:
     """Seconds to have prod's pod admitted in prod, and in a namespace without a guard; in turns."""
-    [running, *_] = checkout.get("pods", "-n", "prod", "-l", APP)["items"]
+    [running, *_] = checkout.get("pods", "-n", "prod", "-l", checkout.selector)["items"]
     spec = {key: value for key, value in running["spec"].items() if key != "nodeName"}
     taken: dict[str, list[float]] = {"prod": [], NAMESPACE: []}
     for _ in range(rounds):
@@ -99,14 +100,14 @@ def _admission(checkout: Checkout, rounds: int) -> tuple[list[float], list[float
 
 
 def _set_image(checkout: Checkout, digest: str) -> None:
-    repository = checkout.pipeline.image.repository
+    repository = checkout.context.site.image.name
     image = f"manual-app={repository}@{digest}"
     checkout.kubectl("-n", NAMESPACE, "set", "image", "deployment/manual-app", image)
     # The same end as a deployment's: a pod of that digest is Ready. Watched, not polled.
     watch = subprocess.Popen(
         [
             *checkout.kubectl_command(),
-            *("-n", NAMESPACE, "get", "pods", "-l", APP, "--watch", "-o", "json"),
+            *("-n", NAMESPACE, "get", "pods", "-l", checkout.selector, "--watch", "-o", "json"),
         ],
         stdout=subprocess.PIPE,
         text=True,

@@ -11,12 +11,12 @@ import pytest
 from e2e.delivery import Checkout
 
 ROOT = Path(__file__).resolve().parent.parent
-CLUSTER = "manual-app-e2e"
+SITE = "e2e"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """--reuse-cluster; --keep-cluster comes from pytest-kind."""
-    parser.addoption("--reuse-cluster", metavar="NAME", help="use this running cluster, and leave it running")
+    """--reuse; --keep-cluster comes from pytest-kind."""
+    parser.addoption("--reuse", metavar="SITE", help="use this running local site, and leave it running")
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class Build:
 @pytest.fixture(scope="session")
 def platform(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     """A user's clone of this repository and a cluster of its own, gone afterwards."""
-    path = tmp_path_factory.mktemp("checkout") / "manual-app"
+    path = tmp_path_factory.mktemp("checkout") / "repository"
     subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", ROOT, path], check=True)
     state = Path(os.environ.get("DELIVERY_STATE") or ROOT / ".delivery")
-    reused = request.config.getoption("reuse_cluster")
-    checkout = Checkout(path, reused or CLUSTER)
-    os.environ |= {"DELIVERY_STATE": str(state), "DELIVERY_CLUSTER": checkout.cluster_name}
+    reused = request.config.getoption("reuse")
+    checkout = Checkout(path, reused or SITE)
+    os.environ |= {"DELIVERY_STATE": str(state), "DELIVERY_SITE": checkout.site}
     if not reused:
         checkout.delivery("down", "--force")
         checkout.delivery("up")

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from delivery import context as contexts
 from delivery import pipeline as pipelines
-from delivery.parts import git
-from delivery.pipeline import Cluster, Environment, Pipeline
-from local import tools
-
-APP = "app.kubernetes.io/name=manual-app"
+from delivery.context import Context
+from delivery.parts import git, programs
+from delivery.pipeline import Environment, Pipeline
+from local import cluster as clusters
+from local.cluster import Cluster
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Checkout:
     """A user's clone of the repository, from which the verbs are called."""
 
     path: Path
-    cluster_name: str
+    site: str
 
     @property
     def pipeline(self) -> Pipeline:
@@ -59,9 +60,29 @@ class Checkout:
         return pipelines.load(self.path)
 
     @property
+    def context(self) -> Context:
+        """The pipeline on the site of the tests."""
+        return contexts.load(self.site, self.path)
+
+    @property
     def cluster(self) -> Cluster:
-        """The cluster of the tests."""
-        return self.pipeline.cluster(self.cluster_name)
+        """The local cluster that the site is, where it is one."""
+        return clusters.chosen(self.site, self.path)
+
+    @property
+    def branch(self) -> str:
+        """The branch that the environments live on."""
+        return self.pipeline.git.branch
+
+    @property
+    def selector(self) -> str:
+        """What selects the app's pods."""
+        return f"app.kubernetes.io/name={self.app}"
+
+    @property
+    def app(self) -> str:
+        """The app's name: its Helm release, its label and its container."""
+        return self.pipeline.chart.release
 
     def delivery(self, *arguments: str, expect: int = 0, **environment: str) -> Ran:
         """Run a verb as a user would; fail unless it exits with `expect`."""
@@ -104,12 +125,15 @@ class Checkout:
     def pull(self) -> None:
         """git pull --rebase from the Git server, as the hint tells users to."""
         who = ("-c", "user.name=Dev Eloper", "-c", "user.email=dev@example.org")
-        self.git(*who, "pull", "--quiet", "--rebase", self.cluster.git_url, "main")
+        self.git(*who, "pull", "--quiet", "--rebase", self.context.site.git.url, self.branch)
 
     def push(self, refspec: str, *options: str) -> None:
         """git push to the Git server by hand, with its password."""
-        helper = ("-c", f"credential.helper=store --file={shlex.quote(str(self.cluster.git_credentials))}")
-        self.git(*helper, "push", "--quiet", *options, self.cluster.git_url, refspec)
+        helper = (
+            "-c",
+            f"credential.helper=store --file={shlex.quote(str(self.context.site.git.credentials))}",
+        )
+        self.git(*helper, "push", "--quiet", *options, self.context.site.git.url, refspec)
 
     def refresh(self, environment: str) -> str:
         """Make Argo CD look at Git now; the Application's name."""
@@ -120,14 +144,14 @@ class Checkout:
 
     def main(self) -> str:
         """The commit that the Git server's main is at."""
-        commit = git.server_ref(self.cluster.git_url, "refs/heads/main")
+        commit = git.server_ref(self.context.site.git, f"refs/heads/{self.branch}")
         assert commit
         return commit
 
     def on_server(self, path: str) -> str:
         """A file as the Git server's main has it."""
-        with git.clone(self.cluster.git_url, "main", bare=True) as repository:
-            found = repository.show(repository.commit("main"), path)
+        with git.clone(self.context.site.git, self.branch, bare=True) as repository:
+            found = repository.show(repository.commit("HEAD"), path)
         assert found is not None
         return found.decode()
 
@@ -146,14 +170,12 @@ class Checkout:
         assert not check or done.returncode == 0, f"{' '.join(arguments)}: {done.stderr}"
         return done
 
-    def kubectl_command(self) -> list[str]:
-        """kubectl for this cluster and no other."""
-        cluster = self.cluster
-        return [
-            str(tools.path("kubectl")),
-            f"--kubeconfig={cluster.kubeconfig}",
-            f"--context={cluster.context}",
-        ]
+    def kubectl_command(self, environment: str = "") -> list[str]:
+        """kubectl for the cluster of an environment (the last one's) and no other."""
+        site = self.context.site
+        place = site.place(environment or self.pipeline.environments[-1].name)
+        chosen = [f"--kubeconfig={site.kubeconfig}"] if site.kubeconfig else []
+        return [str(programs.path("kubectl")), *chosen, f"--context={place.context}"]
 
     def apply(self, manifest: dict[str, Any]) -> None:
         """kubectl apply of one object, by hand and past Git."""
@@ -165,7 +187,7 @@ class Checkout:
 
     def pods(self, environment: str) -> list[dict[str, Any]]:
         """The app's pods that are not on their way out."""
-        items = self.get("pods", "-n", environment, "-l", APP)["items"]
+        items = self.get("pods", "-n", environment, "-l", self.selector)["items"]
         return [pod for pod in items if "deletionTimestamp" not in pod["metadata"]]
 
     def digests(self, environment: str) -> set[str]:
@@ -178,7 +200,7 @@ class Checkout:
 
     def url(self, environment: str) -> str:
         """Where users reach an environment."""
-        return f"http://127.0.0.1:{self.cluster.environments[environment]}"
+        return self.context.site.url(environment)
 
     def environments(self) -> tuple[Environment, ...]:
         """Those of pipeline.yaml, in order."""

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from delivery import pipeline as pipelines
+from local import cluster as clusters
 from local import paths
 
-from e2e.conftest import CLUSTER
+from e2e.conftest import SITE
 from e2e.delivery import Checkout
 
 _APPLICATIONS = ("-n", "argocd", "get", "applications", "-o", "yaml")
@@ -20,8 +21,8 @@ _APPLICATIONS = ("-n", "argocd", "get", "applications", "-o", "yaml")
 def main(folder: Path) -> None:
     """Write what can be had; whatever cannot is said in its file and stops nothing."""
     folder.mkdir(parents=True, exist_ok=True)
-    cluster = pipelines.load().cluster(CLUSTER)
-    kubectl = Checkout(pipelines.root(), CLUSTER).kubectl_command()
+    cluster = clusters.chosen(SITE)
+    kubectl = Checkout(pipelines.root(), SITE).kubectl_command()
     asked = {
         "pods.txt": [*kubectl, "get", "pods", "-A", "-o", "wide"],
         "events.txt": [*kubectl, "get", "events", "-A", "--sort-by=.lastTimestamp"],
@@ -43,8 +44,9 @@ def main(folder: Path) -> None:
 
 def _pods(kubectl: list[str]) -> Iterator[tuple[str, str]]:
     rows = _said([*kubectl, "get", "pods", "-A", "--no-headers"]).splitlines()
+    namespaces = {"argocd", "cosign-system", *(one.namespace for one in pipelines.load().environments)}
     for fields in (row.split() for row in rows):
-        if len(fields) > 1 and fields[0] in ("argocd", "cosign-system", "dev", "stage", "prod"):
+        if len(fields) > 1 and fields[0] in namespaces:
             yield fields[0], fields[1]
 
 

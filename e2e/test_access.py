@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from delivery.parts import credentials, values
+from local import credentials, values
 
 from e2e import spellings
 from e2e.conftest import Build
@@ -78,7 +78,7 @@ def test_no_spelling_pushes_from_a_pod(platform: Checkout, pod: str, port: int) 
 
 def test_the_same_bytes_push_with_the_password(platform: Checkout) -> None:
     """It is the password that the intruders lack, nothing else: with it the very same request is taken."""
-    login = credentials.load(platform.cluster).git
+    login = credentials.create(platform.cluster).git
     body = spellings.body(platform.path, platform.main(), "with-password")
     headers = [
         "Content-Type: application/x-git-receive-pack-request",
@@ -95,7 +95,7 @@ def test_the_same_bytes_push_with_the_password(platform: Checkout) -> None:
         repository = "/srv/git/manual-app.git"
         delete = ["git", "-c", f"safe.directory={repository}", "-C", repository]
         delete += ["update-ref", "-d", "refs/heads/with-password"]
-        gateway = f"{platform.cluster_name}-gateway"
+        gateway = f"{platform.cluster.name}-gateway"
         subprocess.run(["docker", "exec", "--user=www-data", gateway, *delete], check=True, timeout=60)
 
 

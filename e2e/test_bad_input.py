@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from delivery.parts import credentials, docker
+from delivery.parts import docker
+from local import credentials
 
 from e2e.conftest import Build
 from e2e.delivery import Checkout
@@ -61,19 +62,19 @@ def test_another_kube_context_is_never_touched(
     platform: Checkout, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """A kubeconfig that is not the one `up` made stops every verb: exit 4."""
-    state = tmp_path_factory.mktemp("foreign") / platform.cluster_name
+    state = tmp_path_factory.mktemp("foreign") / platform.cluster.name
     state.mkdir()
     mine = platform.cluster.kubeconfig.read_text().replace(platform.cluster.context, "production")
     (state / "kubeconfig").write_text(mine)
     ran = platform.delivery("promote", "stage", expect=4, DELIVERY_STATE=str(state.parent))
-    assert platform.cluster_name in ran.error
+    assert platform.cluster.name in ran.error
 
 
 @pytest.mark.parametrize("role", ["registry", "gateway"])
 def test_a_server_that_is_down(platform: Checkout, role: str) -> None:
     """The registry or the Git server is away: exit 4, not a stack trace; it works again when it is back."""
     client = docker.client()
-    container = client.containers.get(f"{platform.cluster_name}-{role}")
+    container = client.containers.get(f"{platform.cluster.name}-{role}")
     container.stop(timeout=1)
     try:
         platform.delivery("promote", "stage", expect=4)
@@ -86,7 +87,7 @@ def test_a_server_that_is_down(platform: Checkout, role: str) -> None:
 
 def test_an_image_built_again_elsewhere_is_caught(platform: Checkout, image: Build) -> None:
     """Somebody moves the build's tag to another image: tag and digest disagree, and that is refused."""
-    login = credentials.load(platform.cluster).registry
+    login = credentials.create(platform.cluster).registry
     base = f"http://{platform.cluster.registry_host}/v2/manual-app"
     kinds = "application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.manifest.v1+json"
     with httpx.Client(auth=(login.username, login.password), trust_env=False, timeout=10) as client:
@@ -110,7 +111,7 @@ def test_an_image_built_again_elsewhere_is_caught(platform: Checkout, image: Bui
 def test_no_password_leaves_the_state_folder(platform: Checkout, image: Build) -> None:
     """No log and no output of the pipeline holds a password, and the files that do are mine alone."""
     cluster = platform.cluster
-    login = credentials.load(cluster)
+    login = credentials.create(cluster)
     secrets = [login.registry.password, login.git.password]
     encoded = [
         base64.b64encode(f"{login.registry.username}:{secret}".encode()).decode() for secret in secrets

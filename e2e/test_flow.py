@@ -49,7 +49,7 @@ def test_the_whole_is_proven(platform: Checkout, prod: Build) -> None:
 
 def test_git_shows_one_commit_for_each_step(platform: Checkout, prod: Build) -> None:
     """The log of the Git server is the audit trail: one commit a step, with digest before and after."""
-    with git.clone(platform.cluster.git_url, "main") as repository:
+    with git.clone(platform.context.site.git, platform.branch) as repository:
         # A team's own history may have merges; from the pipeline's first commit on there is one line.
         first = repository.run("log", "--format=%H", "--author=delivery@localhost").split()[-1]
         assert repository.run("log", "--format=%H", "--merges", f"{first}..") == "", "history is linear"

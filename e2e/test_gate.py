@@ -9,9 +9,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from delivery.parts import credentials
+from delivery.parts import programs
 from delivery.signed import keys
-from local import tools
+from local import credentials
 
 from e2e.conftest import Build
 from e2e.delivery import Checkout
@@ -50,7 +50,11 @@ def test_cosign_verifies_the_evidence_by_hand(platform: Checkout, prod: Build) -
     """I need not trust `delivery`: cosign and the public key show the same evidence, in in-toto's own form."""
     done = cosign(
         platform,
-        *("verify-attestation", f"--key={keys.public(platform.cluster, 'stage')}", f"--type={PREDICATE}"),
+        *(
+            "verify-attestation",
+            f"--key={keys.public(platform.context.site, 'stage')}",
+            f"--type={PREDICATE}",
+        ),
         *("--insecure-ignore-tlog=true", subject(platform, prod)),
     )
     statements = [json.loads(decoded(line)) for line in done.splitlines() if line.startswith("{")]
@@ -65,7 +69,7 @@ def test_without_its_evidence_a_digest_is_refused_and_with_it_again_let_in(
     platform: Checkout, prod: Build
 ) -> None:
     """Absence refuses: I delete the attestation and the gate closes; I put the signed file back and it opens."""
-    login = credentials.load(platform.cluster).registry
+    login = credentials.create(platform.cluster).registry
     tag = prod.digest.replace(":", "-") + ".att"
     base = f"http://{platform.cluster.registry_host}/v2/manual-app/manifests"
     platform.delivery("promote", "prod")
@@ -100,9 +104,9 @@ def subject(platform: Checkout, build: Build) -> str:
 
 def cosign(platform: Checkout, *arguments: str) -> str:
     """cosign as a person runs it, with the login of this cluster's registry."""
-    config: Path = keys.docker_config(platform.cluster)
+    config: Path = platform.cluster.docker_config
     done = subprocess.run(
-        [tools.path("cosign"), *arguments],
+        [programs.path("cosign"), *arguments],
         env={**os.environ, "DOCKER_CONFIG": str(config)},
         capture_output=True,
         text=True,

@@ -17,7 +17,7 @@ def released(platform: Checkout, prod: Build, next_build: Build) -> Iterator[str
     commit = platform.main()
     platform.pull()
     platform.push(f"{commit}:refs/heads/release")
-    if git.server_ref(platform.cluster.git_url, f"refs/tags/{TAG}") is None:  # a tag is never moved
+    if git.server_ref(platform.context.site.git, f"refs/tags/{TAG}") is None:  # a tag is never moved
         platform.push(f"{commit}:refs/tags/{TAG}")
     try:
         apply(platform, "release-branch")
@@ -35,7 +35,7 @@ def test_stage_follows_release_and_prod_stands_on_its_tag(
     its pods all the while.
     """
     before = {name: uids(platform, name) for name in ("stage", "prod")}
-    tagged = git.server_ref(platform.cluster.git_url, f"refs/tags/{TAG}")
+    tagged = git.server_ref(platform.context.site.git, f"refs/tags/{TAG}")
     assert tagged
     follows(platform, "stage", released)
     follows(platform, "prod", tagged)

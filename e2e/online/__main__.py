@@ -121,7 +121,7 @@ def _story(machine: Laptop, store: ImageStore, outside: World, log: Path) -> Res
     assert "UNKNOWN" not in again
     _stranger(machine)
     started = time.monotonic()
-    machine.user(f".venv/bin/python -m pytest {_JOURNEYS} --reuse-cluster manual-app", 900, log)
+    machine.user(f".venv/bin/python -m pytest {_JOURNEYS} --reuse local", 900, log)
     return Result(store.value, demo, time.monotonic() - started, machine.used)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from delivery import pipeline as pipelines
+from delivery import context as contexts
 from delivery.errors import DeliveryError
 
 from e2e.suites.results import SUITES, Results, suite_of
@@ -73,9 +73,9 @@ def _is_ours(argument: str) -> bool:
 
 
 def _target(name: str) -> Target:
-    """The environment that was asked for, on the cluster of DELIVERY_CLUSTER."""
-    pipeline = pipelines.load()
-    return Target(pipeline, pipeline.cluster(), pipeline.environment(name))
+    """The environment that was asked for, on the site of DELIVERY_SITE."""
+    context = contexts.load()
+    return Target(context, context.environment(name))
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,11 @@ from typing import Any
 
 from delivery.build import image
 from delivery.build.image import Built
+from delivery.context import Context
 from delivery.desired import manifests as desired
-from delivery.parts import credentials, git
+from delivery.parts import git, programs, registry
 from delivery.parts.registry import Registry
-from delivery.pipeline import Cluster, Environment, Pipeline
-from local import tools
+from delivery.pipeline import Environment
 
 Object = dict[str, Any]
 
@@ -27,14 +27,14 @@ class Wanted:
 
 
 class Target:
-    """One environment of one cluster. Every question is bounded in seconds."""
+    """One environment of one site. Every question is bounded in seconds."""
 
-    def __init__(self, pipeline: Pipeline, cluster: Cluster, environment: Environment) -> None:
-        self.pipeline = pipeline
-        self.cluster = cluster
+    def __init__(self, context: Context, environment: Environment) -> None:
+        self.context = context
+        self.pipeline = context.pipeline
         self.environment = environment
-        # Never anything but this machine: some suites put load on it, or restart it.
-        self.url = f"http://127.0.0.1:{cluster.environments[environment.name]}"
+        # Never anything but what the site names: some suites put load on it, or restart it.
+        self.url = context.site.url(environment.name)
 
     @property
     def namespace(self) -> str:
@@ -44,27 +44,25 @@ class Target:
     @cached_property
     def wanted(self) -> Wanted:
         """Which build this environment is asked to run; fails when the registry does not have it."""
-        with git.clone(self.cluster.git_url, self.pipeline.git.branch, bare=True) as repository:
+        with git.clone(self.context.site.git, self.pipeline.git.branch, bare=True) as repository:
             tag, digest = desired.image(repository, self.environment, repository.commit("HEAD"))
-        with self.registry() as registry:
-            built = image.describe(self.pipeline, registry, digest)
+        with self.registry() as connection:
+            built = image.describe(self.context, connection, digest)
         assert built is not None, f"{digest} is not in the registry"
         return Wanted(tag, digest, built)
 
     def registry(self) -> Registry:
         """The registry, to be used in a `with`."""
-        return Registry(self.cluster.registry_host, credentials.load(self.cluster).registry)
+        return registry.connect(self.context.site.image)
 
     def kubectl(self, *arguments: str, input: str | None = None, seconds: float = 20) -> str:
-        """What kubectl prints, asked of our own cluster and this environment's namespace."""
+        """What kubectl prints, asked of the environment's own cluster and this environment's namespace."""
+        site = self.context.site
+        place = site.place(self.environment.name)
+        chosen = [f"--kubeconfig={site.kubeconfig}"] if site.kubeconfig else []
+        chosen += [f"--context={place.context}"] if place.context else []
         done = subprocess.run(
-            [
-                tools.path("kubectl"),
-                f"--kubeconfig={self.cluster.kubeconfig}",
-                f"--context={self.cluster.context}",
-                f"--namespace={self.namespace}",
-                *arguments,
-            ],
+            [programs.path("kubectl"), *chosen, f"--namespace={self.namespace}", *arguments],
             capture_output=True,
             text=True,
             input=input,

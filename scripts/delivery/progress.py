@@ -1,14 +1,18 @@
-"""What the user sees of a long step: one line a phase, a tick when it is done, nothing scrolls by."""
+"""What the user sees of a long step: one line a phase, a tick when it is done; on a terminal what runs now below."""
 
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn
+
+_SAY_EVERY = 30.0  # seconds, where nothing can be drawn
+_console = Console(stderr=True, highlight=False, soft_wrap=True)
 _lock = threading.Lock()
-_running: list["Phase"] = []
-_drawn = False
+_drawing: Progress | None = None
 
 
 class Phase:
@@ -16,63 +20,64 @@ class Phase:
 
     def __init__(self, title: str) -> None:
         self.title = title
-        self.detail = ""
         self.started = time.monotonic()
         self._said = self.started
+        self._task = _begin(title)
 
     def update(self, detail: str) -> None:
         """Say how far the phase is, for example `1200 of 3500 packages`."""
-        self.detail = detail
         now = time.monotonic()
-        if not sys.stderr.isatty() and now - self._said > 30:
+        if self._task is not None and _drawing is not None:
+            _drawing.update(self._task, description=escape(f"{self.title}: {detail}"))
+        elif now - self._said > _SAY_EVERY:
             self._said = now
-            _print(f" · {self.title}: {detail} ({now - self.started:.0f} s)")
-        _draw()
+            _say(f" · {self.title}: {detail} ({now - self.started:.0f} s)")
+
+    def end(self, mark: str) -> None:
+        """Leave the line that stays."""
+        _end(self._task)
+        _say(f" {mark} {self.title} ({time.monotonic() - self.started:.1f} s)")
 
 
 @contextmanager
 def phase(title: str) -> Iterator[Phase]:
     """Show one phase while the block runs; phases may overlap."""
     current = Phase(title)
-    with _lock:
-        _running.append(current)
-    _draw()
     try:
         yield current
     except BaseException:
-        _end(current, " ✗")
+        current.end("✗")
         raise
-    _end(current, " ✓")
+    current.end("✓")
 
 
 def note(line: str) -> None:
     """Say one line that the user should know, beside the phases."""
-    _print(f" · {line}")
+    _say(f" · {line}")
 
 
-def _end(done: Phase, mark: str) -> None:
+def _say(line: str) -> None:
+    _console.print(line, markup=False)
+
+
+def _begin(title: str) -> TaskID | None:
+    global _drawing
+    if not _console.is_terminal:
+        return None
     with _lock:
-        _running.remove(done)
-    seconds = time.monotonic() - done.started
-    _print(f"{mark} {done.title} ({seconds:.1f} s)")
-    _draw()
+        if _drawing is None:
+            columns = (SpinnerColumn(), TextColumn("{task.description}"))
+            _drawing = Progress(*columns, console=_console, transient=True)
+            _drawing.start()
+        return _drawing.add_task(escape(title), total=None)
 
 
-def _print(line: str) -> None:
-    global _drawn
+def _end(task: TaskID | None) -> None:
+    global _drawing
     with _lock:
-        sys.stderr.write(("\r\x1b[K" if _drawn else "") + line + "\n")
-        sys.stderr.flush()
-        _drawn = False
-
-
-def _draw() -> None:
-    global _drawn
-    if not sys.stderr.isatty():
-        return
-    with _lock:
-        text = " · ".join(f"{p.title}{': ' + p.detail if p.detail else ''}" for p in _running)
-        if text or _drawn:
-            sys.stderr.write("\r\x1b[K" + (f" • {text}"[:110] if text else ""))
-            sys.stderr.flush()
-        _drawn = bool(text)
+        if task is None or _drawing is None:
+            return
+        _drawing.remove_task(task)
+        if not _drawing.tasks:
+            _drawing.stop()
+            _drawing = None

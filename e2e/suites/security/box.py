@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from delivery.errors import DeliveryError
-from delivery.parts import credentials, direct, docker, tar
+from delivery.parts import direct, docker, registry, tar
 from delivery.parts.daemon import FAILURES, short
 from docker.errors import ImageNotFound
 from requests.exceptions import RequestException
@@ -17,7 +17,7 @@ from requests.exceptions import RequestException
 from e2e.suites.outcome import unknown
 from e2e.suites.target import Target
 
-LABEL = "manual-app.throw-away"
+LABEL = "delivery.throw-away"
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def run(target: Target, command: Sequence[str], files: Mapping[str, bytes], seco
 def _run(
     daemon: Any, target: Target, command: Sequence[str], files: Mapping[str, bytes], seconds: float
 ) -> Ended:
-    owner = f"{LABEL}={target.cluster.name}/{target.environment.name}"
+    owner = f"{LABEL}={target.context.site.name}/{target.environment.name}"
     # Nobody else's: tests of one environment wait for each other.
     for left in daemon.containers.list(all=True, filters={"label": owner}):
         left.remove(force=True, v=True)
@@ -76,12 +76,12 @@ def _run(
 
 def _image(daemon: Any, target: Target) -> str:
     """The local name of the image; pulled by its digest where this daemon did not build it."""
-    repository = f"{target.cluster.registry_host}/{target.pipeline.image.name}"
+    repository = target.context.site.image.here
     name = f"{repository}@{target.wanted.digest}"
     try:
         daemon.images.get(name)
     except ImageNotFound:
-        login = credentials.load(target.cluster).registry
+        login = registry.login(target.context.site.image)
         auth = {"username": login.username, "password": login.password}
         for said in daemon.api.pull(
             repository, tag=target.wanted.digest, stream=True, decode=True, auth_config=auth

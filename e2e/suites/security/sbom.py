@@ -11,8 +11,8 @@ from e2e.suites.target import Target
 
 def fetch(target: Target) -> dict[str, Any]:
     """The newest one of the digest that Git asks for; AssertionError when there is none by the builder."""
-    with registry.connect(target.cluster) as connection:
-        found = provenance.sbom(target.pipeline, target.cluster, connection, target.wanted.digest)
+    with registry.connect(target.context.site.image) as connection:
+        found = provenance.sbom(target.context, connection, target.wanted.digest)
     assert found, f"no bill of materials of {target.wanted.digest} that the builder signed"
     return found
 

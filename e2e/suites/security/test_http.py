@@ -2,6 +2,7 @@
 
 import json
 import socket
+import ssl
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -38,7 +39,12 @@ def test_security_headers(http: httpx.Client, what: str) -> None:
 
 def test_security_headers_without_http(target: Target) -> None:
     """Who does not even speak HTTP gets the same."""
-    with socket.create_connection(("127.0.0.1", httpx.URL(target.url).port or 0), timeout=5) as connection:
+    url = httpx.URL(target.url)
+    secure = url.scheme == "https"
+    with socket.create_connection((url.host, url.port or (443 if secure else 80)), timeout=5) as plain:
+        connection = (
+            ssl.create_default_context().wrap_socket(plain, server_hostname=url.host) if secure else plain
+        )
         connection.sendall(b"not http at all\r\n\r\n")
         head = b""
         while b"\r\n\r\n" not in head and (part := connection.recv(4096)):

@@ -31,7 +31,7 @@ def test_right_version(http: httpx.Client, target: Target) -> None:
 
 def test_every_replica_runs_the_digest(target: Target) -> None:
     """Every replica is Ready and runs the digest that Git asks for, by what its node says."""
-    wanted = f"{target.pipeline.image.repository}@{target.wanted.digest}"
+    wanted = f"{target.context.site.image.name}@{target.wanted.digest}"
     for pod in target.app_pods():
         assert ready(pod), f"{name(pod)} is not Ready"
         for status in pod["status"]["containerStatuses"]:

@@ -54,7 +54,7 @@ def question(
     """
     before = context.pipeline.environment(target.source or "")
     with ThreadPoolExecutor(max_workers=3) as pool:
-        proven = pool.submit(lambda: source or observe.proofs(context, [before])[0])
+        proven = pool.submit(lambda: source or observe.proofs(context, [before], repository)[0])
         found = pool.submit(_evidence, context, built.digest, before)
         allowed = pool.submit(_approvals, context, built.digest, target)
         trees = tree.at(context, repository, before, commit)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,16 +24,23 @@ PORT = 8080  # where the app listens
 T = TypeVar("T")
 
 
-def observe(context: Context, environments: Iterable[Environment]) -> list[Facts]:
-    """Read everything there is to know about these environments; what cannot be read is Unknown."""
+def observe(
+    context: Context, environments: Iterable[Environment], repository: git.Repository | None = None
+) -> list[Facts]:
+    """Read everything there is to know about these environments; what cannot be read is Unknown.
+
+    `repository` is a clone of the server's branch, where one is at hand: then its HEAD is what Git asks.
+    """
     chosen = list(environments)
-    with _clusters(context, chosen) as clusters:
+    with _clusters(context, chosen) as clusters, ExitStack() as stack:
+        history: git.Repository | Unknown
         try:
-            with git.clone(context.site.git, context.pipeline.git.branch, bare=True) as repository:
-                return _each(lambda e: facts(context, e, repository, clusters[e.name]), chosen)
+            history = repository or stack.enter_context(
+                git.clone(context.site.git, context.pipeline.git.branch, bare=True)
+            )
         except (git.GitFailed, git.ServerUnreachable) as error:
-            unreadable = Unknown(error.message)
-        return _each(lambda e: facts(context, e, unreadable, clusters[e.name]), chosen)
+            history = Unknown(error.message)
+        return _each(lambda e: facts(context, e, history, clusters[e.name]), chosen)
 
 
 @contextmanager
@@ -55,9 +62,11 @@ def _clusters(
             kubernetes.close()
 
 
-def proofs(context: Context, environments: Iterable[Environment]) -> list[Proof]:
+def proofs(
+    context: Context, environments: Iterable[Environment], repository: git.Repository | None = None
+) -> list[Proof]:
     """The verdict about each of these environments, by what is read there now."""
-    return [decide(found) for found in observe(context, environments)]
+    return [decide(found) for found in observe(context, environments, repository)]
 
 
 def facts(
