@@ -49,6 +49,7 @@ class Stage:
             for e in world.context.environments
         }
         self.operations: list[dict[str, Any]] = []
+        self.uid = "1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed"  # of the namespace kube-system: which cluster it is
         self.starts_ready = True
         self.beside: list[dict[str, Any]] = []  # pods that come with each deployment
         self.lose_refreshes = 0
@@ -152,6 +153,8 @@ class Handler(Answering):
         if parts[-1] == "nodes":
             node = {"nodeInfo": {"operatingSystem": "linux", "architecture": self.stage.architecture}}
             return self._send({"metadata": {}, "items": [{"status": node}]})
+        if parts[2:] == ["namespaces", "kube-system"]:
+            return self._send({"metadata": {"name": "kube-system", "uid": self.stage.uid}})
         namespace = parts[3]
         if parts[-2] == "proxy":
             return self._send(self.stage.version_of(namespace, parts[5].partition(":")[0]))
