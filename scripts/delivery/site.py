@@ -175,6 +175,15 @@ class Site(Model):
             raise PlatformError(f"site {self.name} names no key of {name}", self.remedy("signers"))
         return self.signers[name]
 
+    @property
+    def look(self) -> str:
+        """Where to look when something of the site does not answer: a hint."""
+        return (
+            "look what is missing: delivery doctor"
+            if self.made_here
+            else f"is it as {self.name} under sites in pipeline.yaml says?"
+        )
+
     def remedy(self, key: str) -> str:
         """What to do about something that is wrong with the site: a hint."""
         return (

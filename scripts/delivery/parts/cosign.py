@@ -126,7 +126,8 @@ def _run(arguments: list[str], *, password: str = "", docker_config: Path | None
         raise CosignFailed(f"cosign {arguments[0]} did not end within {SECONDS} s", "run it again") from None
     if done.returncode:
         raise CosignFailed(
-            f"cosign {arguments[0]}: {_reason(done.stderr)}", "look what is missing: delivery doctor"
+            f"cosign {arguments[0]}: {_reason(done.stderr)}",
+            "does the registry answer, and take the login? is the key the one of its password?",
         )
     return done.stdout
 

@@ -240,14 +240,15 @@ def _git(arguments: list[str], seconds: float) -> bytes:
         ) from None
     except subprocess.TimeoutExpired:
         raise ServerUnreachable(
-            f"git {verb} did not finish within {seconds:.0f} s", "look at the Git server: delivery doctor"
+            f"git {verb} did not finish within {seconds:.0f} s",
+            "does the site's Git server answer? git ls-remote shows it",
         ) from None
     if done.returncode:
         text = done.stderr.decode("utf-8", "replace")
         kind = ServerUnreachable if any(sign in text.lower() for sign in _UNREACHABLE) else GitFailed
         raise kind(
             f"git {verb}: {_reason(text) or f'exit {done.returncode}'}",
-            f"does the site's Git server answer, and take the login ({TOKEN}, git's helpers)? delivery doctor"
+            f"does the site's Git server answer, and take the login (git's helpers, or {TOKEN})?"
             if kind is ServerUnreachable
             else "run it by hand to see more",
         )

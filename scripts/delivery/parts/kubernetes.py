@@ -254,22 +254,19 @@ class Kubernetes:
             yield
         except ApiException as error:
             if not error.status:
-                raise ClusterUnreachable(f"{self.name}: {what}: {error.reason}", _DOCTOR) from None
+                raise ClusterUnreachable(f"{self.name}: {what}: {error.reason}", self.site.look) from None
             if error.status == 401:
                 raise ClusterMissing(
                     f"{self.name} does not take our key ({what})",
                     f"is the login over? {self.site.remedy('environments')}",
                 ) from None
             raise Denied(
-                f"{self.name}: {what}: {error.status} {_message(error)}", _DOCTOR, error.status
+                f"{self.name}: {what}: {error.status} {_message(error)}", self.site.look, error.status
             ) from None
         except (HTTPError, OSError) as error:
             raise ClusterUnreachable(
-                f"{self.name} does not answer ({what}: {type(error).__name__})", _DOCTOR
+                f"{self.name} does not answer ({what}: {type(error).__name__})", self.site.look
             ) from None
-
-
-_DOCTOR = "look what is missing: delivery doctor"
 
 
 def _message(error: ApiException) -> str:
