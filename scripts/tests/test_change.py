@@ -15,7 +15,7 @@ from delivery.parts.git import Repository
 from delivery.pipeline import Environment
 
 if TYPE_CHECKING:
-    from conftest import World
+    from scripts.tests.world import World
 
 DIGEST, OTHER = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
 STAGE = "manual-app-helm/values-stage.yaml"

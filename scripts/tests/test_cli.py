@@ -14,8 +14,10 @@ from delivery.build import image
 from delivery.errors import BadInput, DeliveryError, NotReached, PlatformError, Refused
 from delivery.proof import observe
 
+from scripts.tests.world import leads
+
 if TYPE_CHECKING:
-    from conftest import World
+    from scripts.tests.world import World
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -29,9 +31,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 def away(world: World) -> None:
     """Nothing of the team's site answers."""
-    text = (world.checkout / "pipeline.yaml").read_text()
-    away = text.replace(str(world.server), "http://127.0.0.1:1/none.git")
-    world.commit(world.checkout, "pipeline.yaml", away, "nothing answers")
+    leads(world.checkout.parent / "gitconfig", "http://127.0.0.1:1/none.git")
 
 
 @pytest.mark.parametrize(

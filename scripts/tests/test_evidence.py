@@ -1,16 +1,13 @@
-"""Signed evidence, with the real cosign and a real registry: what counts, what does not, and what survives."""
+"""Signed evidence, with real keys and a real registry: what counts, what does not, and what survives."""
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import re
-import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,18 +16,20 @@ from delivery.build import image, provenance
 from delivery.desired import tree
 from delivery.errors import BadInput, PlatformError
 from delivery.files import write_private
-from delivery.parts import cosign, programs, syft
+from delivery.parts import cosign, syft
 from delivery.parts.git import Repository
 from delivery.parts.registry import connect
 from delivery.signed import evidence, keys, statements
 from local import credentials
 from local import keys as pairs
 
-if TYPE_CHECKING:
-    from conftest import Shelf, World
+from scripts.tests.signing import Attachments
 
-OCI = "application/vnd.oci.image.manifest.v1+json"
-DSSE = "application/vnd.dsse.envelope.v1+json"
+if TYPE_CHECKING:
+    from conftest import Shelf
+
+    from scripts.tests.world import World
+
 REVISION = "f" * 40
 
 
@@ -51,30 +50,10 @@ def envelopes(world: World, digest: str) -> list[bytes]:
         return registry.attestations(world.context.site.image.path, digest)
 
 
-def replace_attached(shelf: Shelf, digest: str, texts: list[bytes]) -> None:
-    """Somebody with the registry's password writes what is attached by hand."""
-    layers = [
-        shelf._blob(text, DSSE) | {"annotations": {"dev.cosignproject.cosign/signature": ""}}
-        for text in texts
-    ]
-    config = json.dumps(
-        {
-            "architecture": "",
-            "os": "",
-            "rootfs": {"type": "layers", "diff_ids": [layer["digest"] for layer in layers]},
-            "config": {},
-        }
-    ).encode()
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": OCI,
-        "config": shelf._blob(config, "application/vnd.oci.image.config.v1+json"),
-        "layers": layers,
-    }
-    name = digest.replace(":", "-")
-    shelf.ask(
-        "PUT", f"manifests/{name}.att", content=json.dumps(manifest).encode(), headers={"Content-Type": OCI}
-    )
+def attached(shelf: Shelf, digest: str) -> Attachments:
+    """What is attached, for somebody with the registry's password who writes it by hand."""
+    login = base64.b64encode(b"delivery:secret").decode()
+    return Attachments(f"localhost:{shelf.port}/manual-app", digest, login)
 
 
 def signed(world: World, document: dict[str, Any], signer: str = "stage") -> bytes:
@@ -111,50 +90,6 @@ def test_what_is_signed_is_read_back(stocked: World, digest: str) -> None:
     assert one.finished.isoformat().replace("+00:00", "Z") == data["run"]["finishedOn"]
 
 
-def test_an_in_toto_reader_can_read_it(stocked: World, digest: str) -> None:
-    """cosign verify-attestation by hand verifies it; its payload is an in-toto v1 Statement about the digest."""
-    stocked.prove(stocked.context.environment("stage"), digest)
-    image = stocked.context.site.image
-    said = subprocess.run(
-        [
-            cosign_program(),
-            *(
-                "verify-attestation",
-                "--key",
-                keys.public(stocked.context.site, "stage"),
-                "--insecure-ignore-tlog=true",
-            ),
-            *("--type", "https://in-toto.io/attestation/test-result/v0.1"),
-            f"{image.here}@{digest}",
-        ],
-        env={"DOCKER_CONFIG": str(image.docker_config), "PATH": "/usr/bin", "HOME": str(stocked.checkout)},
-        capture_output=True,
-        check=True,
-    )
-    payload = json.loads(base64.b64decode(json.loads(said.stdout)["payload"]))
-    assert payload["_type"] == "https://in-toto.io/Statement/v1"
-    [subject] = payload["subject"]
-    assert subject == {
-        "name": "registry.example/team/manual-app",
-        "digest": {"sha256": digest.removeprefix("sha256:")},
-    }
-    predicate = payload["predicate"]
-    assert predicate["result"] == "PASSED"
-    assert {name.partition("/")[0] for name in predicate["passedTests"]} == set(predicate["run"]["suites"])
-    assert {one["name"]: list(one["digest"]) for one in predicate["configuration"]} == {
-        "suites": ["gitTree"],
-        "chart": ["sha256"],
-        "values-stage.yaml": ["sha256"],
-        "commit": ["gitCommit"],
-    }
-
-
-def cosign_program() -> str:
-    from local import tools
-
-    return str(tools.path("cosign"))
-
-
 def test_failed_runs_leave_evidence(stocked: World, digest: str) -> None:
     """A failed run is kept beside the passed one, and the newest counts."""
     stage = stocked.context.environment("stage")
@@ -169,8 +104,7 @@ def test_failed_runs_leave_evidence(stocked: World, digest: str) -> None:
 def test_deleted_and_put_back(stocked: World, shelf: Shelf, digest: str) -> None:
     """Deleting what is attached leaves nothing; putting the signed file back brings the evidence back."""
     stocked.prove(stocked.context.environment("stage"), digest)
-    answer = shelf.ask("GET", f"manifests/{digest.replace(':', '-')}.att", headers={"Accept": OCI})
-    shelf.ask("DELETE", f"manifests/sha256:{hashlib.sha256(answer.content).hexdigest()}")
+    attached(shelf, digest).remove()
     assert fetched(stocked, digest) == evidence.Found()
     [file] = (stocked.context.site.state / "statements").rglob("stage-*.json")
     statements.attach(stocked.context, digest, cosign.envelope(file.read_bytes()))
@@ -289,12 +223,12 @@ def test_what_does_not_count(stocked: World, shelf: Shelf, digest: str, subtests
     for case, (says, make) in WRONG.items():
         with subtests.test(case):
             bad = make(stocked, digest)
-            replace_attached(shelf, digest, [bad])
+            attached(shelf, digest).write([bad])
             found = fetched(stocked, digest)
             assert found.evidence == ()
             assert len(found.rejected) == 1
             assert re.search(says, found.rejected[0]), found.rejected
-            replace_attached(shelf, digest, [bad, good])
+            attached(shelf, digest).write([bad, good])
             assert [one.result for one in fetched(stocked, digest).evidence] == ["PASSED"]
 
 
@@ -302,7 +236,7 @@ def test_evidence_moved_to_another_image(stocked: World, shelf: Shelf, digest: s
     """The signed evidence of one digest, attached to another one: it counts for neither more nor less than before."""
     other = shelf.push("16", REVISION, "16", layer=b"other")
     stocked.prove(stocked.context.environment("stage"), digest)
-    replace_attached(shelf, other, envelopes(stocked, digest))
+    attached(shelf, other).write(envelopes(stocked, digest))
     found = fetched(stocked, other)
     assert found.evidence == ()
     assert found.rejected
@@ -334,22 +268,6 @@ def test_a_key_half_made_is_made_again(stocked: World) -> None:
     assert (folder / "dev.key").read_bytes() != dev
     assert (folder / "stage.key").read_bytes() == stage
     cosign.sign(b"{}", keys.private(site, "dev"))
-
-
-def test_the_password_of_a_key_is_in_no_argument(stocked: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other users of this machine cannot read a key's password from the list of processes."""
-    seen: list[list[str]] = []
-    run = subprocess.run
-
-    def watched(command: list[str], **options: Any) -> Any:
-        seen.append([str(part) for part in command])
-        return run(command, **options)
-
-    monkeypatch.setattr(cosign.subprocess, "run", watched)
-    cosign.sign(b"{}", keys.private(stocked.context.site, "stage"))
-    password = (stocked.context.site.state / "keys" / "stage.password").read_text()
-    assert seen
-    assert all(password not in part for command in seen for part in command)
 
 
 def test_kms(world: World) -> None:
@@ -470,11 +388,3 @@ def test_trees(world: World) -> None:
     world.git(world.checkout, "commit", "--quiet", "--message", "none")
     with pytest.raises(BadInput, match="e2e/suites/ is not in Git"):
         tree.at(world.context, repository, stage, "HEAD")
-
-
-def test_cosign_that_is_not_there(stocked: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A missing program is one line and a hint."""
-    monkeypatch.setattr(programs, "path", lambda name: Path("/nowhere/cosign"))
-    with pytest.raises(PlatformError, match="cosign is not there") as refused:
-        cosign.sign(b"{}", keys.private(stocked.context.site, "dev"))
-    assert refused.value.hint

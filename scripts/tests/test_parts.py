@@ -18,7 +18,7 @@ from delivery.verbs import rollout
 from delivery.wait import Failed, Pending, Reached, until
 
 if TYPE_CHECKING:
-    from conftest import World
+    from scripts.tests.world import World
 
 DIGEST = f"sha256:{'a' * 64}"
 

@@ -15,7 +15,9 @@ from delivery.parts.registry import Falsified, Login, Registry, RegistryRefused,
 from local import credentials
 
 if TYPE_CHECKING:
-    from conftest import Shelf, World
+    from conftest import Shelf
+
+    from scripts.tests.world import World
 
 NAME = "manual-app"
 REVISION = "d" * 40

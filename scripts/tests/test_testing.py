@@ -21,9 +21,8 @@ from delivery.verbs import test as testing
 from scripts.tests.played import REPOSITORY, deploy, refused
 
 if TYPE_CHECKING:
-    from conftest import World
-
     from scripts.tests.played import Stage
+    from scripts.tests.world import World
 
 IMAGE = f"{REPOSITORY}@sha256:{'a' * 64}"
 OTHER = f"{REPOSITORY}@sha256:{'b' * 64}"
