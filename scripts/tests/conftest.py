@@ -23,10 +23,10 @@ from local import paths, platforms, released, tools
 from local.catalog import Catalog
 
 from scripts.tests import signing
-from scripts.tests.played import built, stage
+from scripts.tests.steps import built, cluster, helm_once, rendered
 from scripts.tests.world import ROOT, SIGNERS, World, begin, leads
 
-__all__ = ["built", "stage"]  # fixtures
+__all__ = ["built", "cluster", "helm_once", "rendered"]  # fixtures
 
 
 @pytest.fixture(scope="session")
