@@ -46,12 +46,14 @@ class FakeCluster:
         self.applications = {e.application: self._application(e) for e in world.context.environments}
         self.operations: list[Object] = []
         self.starts_ready = True
+        self.old_stay = False  # the old generation of pods goes on serving
+        self.settles = True  # whether Argo CD ever calls it Healthy
         self.beside: list[Object] = []  # pods that come with each deployment
         self.lose_refreshes = 0
         self.sync_fails = ""
         self.architecture = "amd64"
         self.shows = ""  # the digest that nodes show instead of the one that was asked for
-        self.revision = ""  # the commit that the pods say they were built from
+        self.revisions: dict[str, str] = {}  # build -> the commit that its pods say they were built from
         self.seen: list[str] = []  # what each step of the rollouts showed
         self._coming: list[tuple[str, Callable[[], None]]] = []
 
@@ -143,7 +145,7 @@ class FakeCluster:
         def start() -> None:
             for pod, said in zip(new, ready, strict=True):
                 pod["status"] = said
-            for pod in old:
+            for pod in [] if self.old_stay else old:
                 pod["metadata"]["deletionTimestamp"] = "2026-11-25T12:00:00Z"
 
         def leave() -> None:
@@ -151,7 +153,9 @@ class FakeCluster:
             self._settled(environment, revision)
 
         if self.starts_ready:
-            self._coming += [(f"{name} starts", start), (f"{name} is settled", leave)]
+            self._coming.append((f"{name} starts", start))
+            if self.settles and not self.old_stay:
+                self._coming.append((f"{name} is settled", leave))
 
     def _settled(self, environment: Environment, revision: str) -> None:
         status = self.applications[environment.application]["status"]
@@ -174,7 +178,7 @@ class FakeCluster:
         """What a pod says at /version."""
         for pod in self.pods[namespace]:
             if pod["metadata"]["name"] == name:
-                return {"revision": self.revision, **pod["answer"]}
+                return {"revision": self.revisions.get(pod["answer"]["build"], ""), **pod["answer"]}
         return None
 
     def nodes(self) -> Object:

@@ -1,4 +1,4 @@
-"""What a real cluster answered, kept as files: FakeCluster replays them, e2e/test_recordings.py holds them against reality.
+"""What a real cluster answered, as files: FakeCluster replays them, e2e/test_recordings.py holds them against reality.
 
 To record again, from a local site that `make demo` left running:
     python -m scripts.tests.recordings kubectl --kubeconfig=.delivery/local/kubeconfig --context=kind-manual-app
@@ -15,7 +15,7 @@ from typing import Any
 FOLDER = Path(__file__).parent / "recorded"
 Object = dict[str, Any]
 
-# File -> what the API was asked for, as the verbs ask it. prod was told an exact commit: its Application has an operation.
+# File -> what the API was asked for, as the verbs ask it. prod was told a commit: its Application has an operation.
 ASKED = {
     "namespace": "/api/v1/namespaces/kube-system",
     "nodes": "/api/v1/nodes",
@@ -72,6 +72,17 @@ def pod() -> Object:
 def ask(kubectl: Callable[[str], str]) -> dict[str, Object]:
     """The same documents as a cluster gives them now; `kubectl` answers a path of the API."""
     return {name: _plain(json.loads(kubectl(path))) for name, path in ASKED.items()}
+
+
+def differences(now: dict[str, Object]) -> list[str]:
+    """Where a cluster's answers are of another shape than the recordings, one line each."""
+    return [
+        f"{name}: {field} is {was or 'no element'} in the recording, {there or 'no element'} now"
+        for name, fields in FIELDS.items()
+        for field in fields
+        if (was := " or ".join(sorted(shape(load(name), field))))
+        != (there := " or ".join(sorted(shape(now[name], field))))
+    ]
 
 
 def shape(document: Object, field: str) -> set[str]:

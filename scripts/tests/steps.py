@@ -71,7 +71,7 @@ def built(cluster: FakeCluster, shelf: Shelf) -> image.Built:
 
 def put(cluster: FakeCluster, shelf: Shelf, build: str) -> image.Built:
     revision = image.source(cluster.world.context, Repository(cluster.world.checkout))
-    cluster.revision = revision
+    cluster.revisions[build] = revision
     digest = shelf.push(build, revision, revision, build)
     return image.Built(digest, build, "1.2.3", revision)
 

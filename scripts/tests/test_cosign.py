@@ -81,7 +81,7 @@ def test_cosign_takes_what_our_own_signer_made(
 def test_our_own_signer_takes_what_cosign_made(
     signed_by_cosign: World, digest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Signed and attached by cosign beside what is ours: cosign and our own reader find the same, and no other key's."""
+    """Signed and attached by cosign: cosign and our own reader find the same, and nothing of another key."""
     world = signed_by_cosign
     site, stage = world.context.site, world.context.environment("stage")
     world.prove(stage, digest)

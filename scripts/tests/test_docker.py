@@ -24,7 +24,7 @@ from delivery.errors import BadInput, DeliveryError, PlatformError
 from delivery.parts import buildkit, daemon, docker, pulling
 from delivery.parts.registry import Login
 
-from scripts.tests.steps import Answering, serving
+from scripts.tests.fake_cluster import Answering, serving
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:docker-credential:UserWarning"),

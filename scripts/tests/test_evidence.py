@@ -285,7 +285,7 @@ def test_kms(world: World) -> None:
 
 
 def test_a_key_that_somebody_else_has(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who only verifies needs no private key; a password comes from the variable that the site names, or from nowhere."""
+    """Who only verifies needs no private key; a password comes from the variable that the site names."""
     site = world.keyed("stage", key=None).context.site
     with pytest.raises(PlatformError, match="names no private key of stage: somebody else signs") as refused:
         keys.private(site, "stage")

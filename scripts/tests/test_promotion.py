@@ -96,7 +96,6 @@ def test_stage_cannot_be_skipped(cluster: FakeCluster, built: image.Built, shelf
     cluster.world.commit(cluster.world.checkout, "manual-app/app.py", "2\n", "two")
     newer = put(cluster, shelf, "16")
     deploy(cluster)
-    cluster.revision = built.revision
     refused(
         cluster,
         Refused,
@@ -196,7 +195,7 @@ def test_source_that_runs_something_else(cluster: FakeCluster, built: image.Buil
     deploy(cluster)
     promote(cluster, "stage")
     cluster.pods["stage"][0]["status"]["containerStatuses"][0]["imageID"] = f"{REPOSITORY}@sha256:{'0' * 64}"
-    refused(cluster, Refused, "stage: pod manual-app-0-15", lambda: promote(cluster, "prod"))
+    refused(cluster, Refused, "stage: pod manual-app-15-0", lambda: promote(cluster, "prod"))
 
 
 def test_source_that_is_not_ready(cluster: FakeCluster, built: image.Built) -> None:

@@ -249,7 +249,7 @@ def test_a_pod_that_is_replaced_voids_the_run(cluster: FakeCluster, built: image
     tested = run(cluster)
     thread.join()
     assert tested.judgement.result == "FAILED"
-    assert any("pod manual-app-0-15 was replaced" in reason for reason in tested.judgement.reasons)
+    assert any("pod manual-app-15-0 was replaced" in reason for reason in tested.judgement.reasons)
 
 
 def test_what_is_not_tested(cluster: FakeCluster, built: image.Built) -> None:
