@@ -68,9 +68,10 @@ def _measure(checkout: Checkout, rounds: int) -> dict[str, list[float]]:
 def _copy_of_dev(checkout: Checkout) -> None:
     """The chart as dev has it, in a namespace that Argo CD does not know."""
     checkout.kubectl("create", "namespace", NAMESPACE, check=False)
-    secret = checkout.get("secret", "postgresql", "-n", "dev")
-    secret["metadata"] = {"name": "postgresql", "namespace": NAMESPACE}
-    checkout.apply(secret)
+    for name in checkout.pipeline.app.secrets:
+        secret = checkout.get("secret", name, "-n", "dev")
+        secret["metadata"] = {"name": name, "namespace": NAMESPACE}
+        checkout.apply(secret)
     chart = str(checkout.path / "manual-app-helm")
     rendered = subprocess.run(
         [

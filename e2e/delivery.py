@@ -20,6 +20,7 @@ from delivery.context import Context
 from delivery.parts import git, programs
 from delivery.pipeline import Environment, Pipeline
 from local import cluster as clusters
+from local import images, kind, preload
 from local.cluster import Cluster
 
 
@@ -197,6 +198,10 @@ class Checkout:
             for pod in self.pods(environment)
             for status in pod["status"].get("containerStatuses", [])
         }
+
+    def platform_image(self, name: str) -> str:
+        """One of the platform's images as pods name it: `python`, which has an interpreter, or another."""
+        return f"{preload.REPOSITORY}/{name}@{kind.digests(self.cluster, images.source().node)[name]}"
 
     def url(self, environment: str) -> str:
         """Where users reach an environment."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from local import credentials, values
+from local import credentials
 
 from e2e import spellings
 from e2e.conftest import Build
@@ -26,9 +26,7 @@ except urllib.error.HTTPError as error:
 @pytest.fixture(scope="module")
 def pod(platform: Checkout) -> Iterator[str]:
     """A pod with Python that no NetworkPolicy holds back: only the servers themselves can refuse it."""
-    name = "manual-app-helm/values.yaml"
-    chart = values.read(platform.on_server(name), name)
-    image = "{repository}@{digest}".format(**chart["rates"]["image"])
+    image = platform.platform_image("python")
     platform.kubectl("run", "intruder", f"--image={image}", "--restart=Never", "--", "sleep", "600")
     platform.kubectl("wait", "--for=condition=Ready", "pod/intruder", "--timeout=60s")
     yield "intruder"

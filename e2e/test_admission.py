@@ -130,9 +130,7 @@ def test_foreign_and_disguised_images_are_refused(
 ) -> None:
     """Another repository, a look-alike, a tag before the digest, another digest of the platform: refused."""
     repository, digest = tested.split("@")
-    platform_image = platform.get("statefulset", "postgresql", "-n", namespace(platform, "prod"))["spec"][
-        "template"
-    ]["spec"]["containers"][0]["image"]
+    platform_image = platform.platform_image("python")
     for bad in (
         "nginx",
         f"nginx@{digest}",

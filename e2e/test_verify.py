@@ -21,14 +21,27 @@ def restored(platform: Checkout, prod: Build) -> Iterator[None]:
 @pytest.mark.usefixtures("restored")
 def test_a_replica_more_than_git_asks_for_is_found(platform: Checkout, prod: Build) -> None:
     """Somebody starts another image in prod by hand: MISMATCH, exit 1, and the pod is named."""
-    stray = platform.get("deployment", "rates", "-n", "prod")
-    template = stray["spec"]["template"]
+    restricted = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    container = {
+        "name": "stray",
+        "image": platform.platform_image("python"),
+        "command": ["sleep", "600"],
+        "securityContext": restricted,
+    }
     labels = {"app.kubernetes.io/name": "manual-app", "stray": "yes"}
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": "stray", "namespace": "prod", "labels": labels},
-        "spec": template["spec"],
+        "spec": {
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": 65532,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "terminationGracePeriodSeconds": 0,
+            "containers": [container],
+        },
     }
     platform.apply(pod)
     try:

@@ -7,15 +7,15 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
+from delivery.app import App, Questions
 from delivery.errors import BadInput
-from delivery.site import LocalSite, Model, Name, Site
+from delivery.fields import Model, Name, RepositoryPath
+from delivery.site import LocalSite, Site
 
 FILE = "pipeline.yaml"
 
 Seconds = Annotated[float, Field(gt=0, le=7200)]
 Hours = Annotated[float, Field(gt=0, le=8760)]
-# A path inside the repository: relative, and it stays inside.
-RepositoryPath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][\w.-]*(/[A-Za-z0-9_-][\w.-]*)*$")]
 Email = Annotated[str, Field(pattern=r"^[^@\s<>]+@[^@\s<>]+$")]
 BUILD = "build"  # who signs the SBOM and the provenance
 
@@ -134,6 +134,8 @@ class Pipeline(Model):
 
     image: Image
     chart: Chart
+    app: App
+    ci: Questions = Questions()
     git: Git
     environments: Annotated[tuple[Environment, ...], Field(min_length=1)]
     approvers: tuple[Approver, ...] = ()

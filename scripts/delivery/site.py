@@ -6,45 +6,20 @@ pipeline.yaml names sites. A remote one stands there whole; of a local one pipel
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    ValidationInfo,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from delivery.errors import BadInput, PlatformError
+from delivery.fields import Model, Name, Port
 
 FILE = "site.yaml"  # in the state folder of a local site, written by `delivery up`
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
-Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 ImageName = Annotated[str, Field(pattern=r"^[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)+$")]
 GitUrl = Annotated[str, Field(pattern=r"^(https?://|ssh://|file://|[\w.-]+@[\w.-]+:|/)\S+$")]
 HttpUrl = Annotated[str, Field(pattern=r"^https?://[^/\s]+\S*$")]
 Kms = Annotated[str, Field(pattern=r"^(awskms|gcpkms|azurekms|hashivault|env)://\S+$")]
-
-
-class Model(BaseModel):
-    """Data of pipeline.yaml: it never changes, and a key that nobody knows is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    _root: Path = PrivateAttr(default=Path())
-
-    def model_post_init(self, context: Any) -> None:
-        self._root = (context or {}).get("root", Path())
-
-    @property
-    def root(self) -> Path:
-        """The checkout that this pipeline.yaml belongs to."""
-        return self._root
 
 
 def _in_checkout(path: Path, info: ValidationInfo) -> Path:

@@ -78,9 +78,10 @@ def ensure() -> None:
         images.make()
 
 
-def python_images() -> tuple[str, str]:
-    """(build, runtime): what the stages of the app's Dockerfile start from."""
-    return source().python_images
+def build_arguments() -> dict[str, str]:
+    """What the stages of the app's Dockerfile may start from; one that takes neither has base images of its own."""
+    build, runtime = source().python_images
+    return {"BUILD_IMAGE": build, "RUNTIME_IMAGE": runtime}
 
 
 def platform_images() -> dict[str, str]:

@@ -5,6 +5,7 @@ import secrets
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from delivery.errors import PlatformError
@@ -38,8 +39,9 @@ def namespaces(cluster: KindCluster, pipeline: Pipeline, folder: Path) -> None:
     """Namespaces and the generated passwords in them; a password that exists is kept."""
     apply(cluster, "-f", str(folder / "namespaces.yaml"))
     for environment in pipeline.environments:
-        _secret_once(cluster, environment.namespace, "postgresql", "password")
-    _secret_once(cluster, ARGOCD, "argocd-redis", "auth")
+        for secret, keys in pipeline.app.secrets.items():
+            _secret_once(cluster, environment.namespace, secret, keys)
+    _secret_once(cluster, ARGOCD, "argocd-redis", ["auth"])
 
 
 def argocd(cluster: KindCluster, catalog: Catalog, root: Path) -> None:
@@ -93,13 +95,13 @@ def kubectl(cluster: KindCluster, *arguments: str, text: str | None = None) -> s
         ) from None
 
 
-def _secret_once(cluster: KindCluster, namespace: str, name: str, key: str) -> None:
+def _secret_once(cluster: KindCluster, namespace: str, name: str, keys: Iterable[str]) -> None:
     if kubectl(cluster, "-n", namespace, "get", "secret", name, "--ignore-not-found", "-o", "name"):
         return
     secret = {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {"name": name, "namespace": namespace},
-        "stringData": {key: secrets.token_urlsafe(24)},
+        "stringData": {key: secrets.token_urlsafe(24) for key in keys},
     }
     kubectl(cluster, "create", "-f", "-", text=json.dumps(secret))

@@ -4,12 +4,10 @@ from collections.abc import Mapping
 
 from delivery.errors import BadInput
 from delivery.parts import git, values
+from delivery.pipeline import FILE
 from delivery.site import GitServer
 
 from local.cluster import Cluster
-
-# Image of the platform -> where the chart names its digest.
-_CHART_VALUES = {"postgresql": ("postgresql", "image", "digest"), "python": ("rates", "image", "digest")}
 
 
 def publish(cluster: Cluster) -> None:
@@ -24,18 +22,24 @@ def publish(cluster: Cluster) -> None:
 
 
 def record_platform(cluster: Cluster, digests: Mapping[str, str]) -> None:
-    """Commit the digests of the images that stand beside the app, where they differ from main's."""
-    digests = {image: digests[image] for image in _CHART_VALUES}
+    """Commit the digests of the platform's images that the chart uses, where they differ from main's."""
+    wanted = cluster.pipeline.app.platform_images
+    if unknown := sorted(set(wanted) - set(digests)):
+        raise BadInput(
+            f"{FILE}: app.platform_images: a local site has no image {unknown[0]}",
+            f"one of: {', '.join(sorted(digests))}",
+        )
     name = f"{cluster.pipeline.chart.path}/values.yaml"
     with git.clone(_server(cluster), cluster.pipeline.git.branch) as clone:
         file = clone.path / name
         before = file.read_text(encoding="utf-8")
-        after = values.replace(before, {path: digests[image] for image, path in _CHART_VALUES.items()}, name)
+        changes = {tuple(path.split(".")): digests[image] for image, path in wanted.items()}
+        after = values.replace(before, changes, name)
         if after == before:
             return
         file.write_text(after, encoding="utf-8")
         lines = [f"platform: the images of cluster {cluster.name}", ""]
-        lines += [f"Digest-{image}: {digests[image]}" for image in _CHART_VALUES]
+        lines += [f"Digest-{image}: {digests[image]}" for image in wanted]
         author = ("-c", "user.name=delivery", "-c", "user.email=delivery@localhost")
         clone.run(*author, "commit", "--quiet", "--all", "--message", "\n".join(lines))
         clone.push(clone.commit("HEAD"), cluster.pipeline.git.branch)

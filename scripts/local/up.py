@@ -22,7 +22,6 @@ from local.recipes import image_exists
 _ANOTHER_LIMIT = 1800.0  # seconds: the other one may be building the platform's images
 # Unpacked before Argo CD starts: three of its containers would each unpack their image at once.
 _FIRST = ("argocd", "redis")
-_THEN = ("platform/policy-controller", "platform/postgresql", "platform/python")
 
 
 def up(cluster: Cluster, meanwhile: Callable[[], None] = lambda: None) -> None:
@@ -59,7 +58,9 @@ def _up(cluster: Cluster, source: Online | Closed, meanwhile: Callable[[], None]
             install.argocd(kind, images.catalog(), pipeline.root)
             guards = (kind, images.catalog(), cluster, digests, keys.public(cluster, "stage"))
             guarded = pool.submit(admission.install, *guards)
-            rest = pool.submit(preload.unpack, kinds.node_name(cluster), _THEN)
+            then = ("policy-controller", *pipeline.app.platform_images)
+            names = tuple(f"platform/{name}" for name in then)
+            rest = pool.submit(preload.unpack, kinds.node_name(cluster), names)
         if cluster.first:
             kinds.publish_context(cluster)
         beside.result()

@@ -465,11 +465,12 @@ def test_a_build_of_the_classic_builder(played: Daemon) -> None:
     step = {"stream": "Step 3/4 : RUN pip install x"}
     played.stream = [step, {"stream": "\n"}, {"aux": {"ID": ONE}}]
     told: list[str] = []
-    docker.build(b"", "x:1", {"BUILD": "15"}, told.append, target="system")
+    docker.build(b"", "x:1", {"BUILD": "15"}, told.append, target="system", labels={"delivery.build": "15"})
     assert told == ["Step 3/4 : RUN pip install x"]
     query = played.asked[-1][1]
     assert (query["t"], query["target"]) == (["x:1"], ["system"])
     assert json.loads(query["buildargs"][0])["BUILD"] == "15"
+    assert json.loads(query["labels"][0]) == {"delivery.build": "15"}
     played.stream = [step, {"errorDetail": {"code": 1, "message": "returned a non-zero code: 1"}}]
     with pytest.raises(docker.BuildFailed, match="x:1: RUN pip install x: returned a non-zero code: 1"):
         docker.build(b"", "x:1", {})
@@ -511,7 +512,8 @@ def test_a_build_of_buildkit(buildx: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("BUILDX_BUILDER", "the-users-own")
     told: list[str] = []
     context = b"tar" * 100_000
-    docker.build(context, "x:1", {"BUILD": "15", "SOURCE": "a b"}, told.append, target="system")
+    given = {"BUILD": "15", "SOURCE": "a b"}
+    docker.build(context, "x:1", given, told.append, target="system", labels={"delivery.build": "16"})
     assert told == ["#1 [internal] load build definition", "#1 DONE 0.1s"]
     assert buildx.with_suffix(".context").read_bytes() == context
     arguments = buildx.with_suffix(".arguments").read_text().splitlines()
@@ -524,6 +526,7 @@ def test_a_build_of_buildkit(buildx: Path, monkeypatch: pytest.MonkeyPatch) -> N
         "--progress=plain",
         "BUILD=15",
         "SOURCE=a b",
+        "delivery.build=16",
     ):
         assert word in arguments
     assert arguments[arguments.index("--target") + 1] == "system"

@@ -273,7 +273,7 @@ def test_refused(case: str) -> None:
         ({"approvals": Unknown("the registry is away")}, "the registry is away"),
         ({"source": decide(facts(pods=Unknown("the cluster is away")))}, "stage: the cluster is away"),
         ({"source": decide(facts(argocd=Unknown("Argo CD is away")))}, "stage: Argo CD is away"),
-        ({"source": decide(facts(answers={}))}, "stage: pod one does not answer"),
+        ({"source": decide(facts(answers={}))}, "stage: pod one does not say what it is"),
     ],
 )
 def test_unknown(changes: dict[str, Any], says: str) -> None:

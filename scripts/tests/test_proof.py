@@ -244,10 +244,13 @@ UNKNOWNS: dict[str, tuple[Facts, str]] = {
         replace(GOOD, pods=tuple(replace(pod(n), terminating=True) for n in "ab")),
         "0 of 2 replicas",
     ),
-    "a replica was not asked": (replace(GOOD, answers={"a": GOOD.answers["a"]}), "pod b does not answer"),
+    "a replica was not asked": (
+        replace(GOOD, answers={"a": GOOD.answers["a"]}),
+        "pod b does not say what it is",
+    ),
     "a replica did not answer": (
         replace(GOOD, answers=dict(GOOD.answers) | {"b": Unknown("timeout")}),
-        "pod b does not answer /version: timeout",
+        "pod b does not say what it is: timeout",
     ),
     "Argo CD is behind": (replace(GOOD, current=False), "Git asks for something newer"),
     "Argo CD is syncing": (argocd(syncing=True), "still syncing"),

@@ -3,13 +3,14 @@
 import json
 import os
 import re
-import tomllib
-from collections.abc import Mapping, Set
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Set
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from delivery.build import dockerfile
+from delivery.build.dockerfile import VERSION
 from delivery.context import Context
 from delivery.errors import BadInput, Refused
 from delivery.files import write_private
@@ -19,7 +20,12 @@ from delivery.parts.registry import Registry, connect, login
 from delivery.progress import phase
 from delivery.site import Site
 
+# What an image says of itself, for whoever reads it without us: the build writes these labels into it, whatever the
+# Dockerfile is like. The version is the app's own affair: the Dockerfile writes that label.
 REVISION = "org.opencontainers.image.revision"
+SOURCE = "org.opencontainers.image.source"
+CREATED = "org.opencontainers.image.created"
+NUMBER = "delivery.build"
 
 
 class Contradictory(Refused):
@@ -126,8 +132,7 @@ def describe(context: Context, registry: Registry, digest: str) -> Built | None:
 
 def _says(config: Mapping[str, Any]) -> tuple[str, str, str]:
     labels = config.get("Labels") or {}
-    baked = dict(line.split("=", 1) for line in config.get("Env") or [] if "=" in line)
-    return baked.get("APP_BUILD", ""), baked.get("APP_VERSION", ""), labels.get(REVISION, "")
+    return labels.get(NUMBER, ""), labels.get(VERSION, ""), labels.get(REVISION, "")
 
 
 def fits(built: Built, nodes: Set[str]) -> None:
@@ -182,17 +187,9 @@ def _build(
             f"build number {build_number} belongs to commit {owner.revision[:12] if owner else 'unknown'}",
             "leave --number out, or give one that is free",
         )
-    version = _version(repository, revision, context.pipeline.image.context)
-    arguments = {
-        **context.site.arguments,
-        "VERSION": version,
-        "BUILD": str(build_number),
-        "REVISION": revision,
-        "SOURCE": context.site.git.for_argocd,
-        "CREATED": repository.run("log", "-1", "--format=%cI", revision),
-    }
+    recipe = prepare(context, repository, revision, build_number)
     started = _now()
-    folder = repository.archive(f"{revision}:{context.pipeline.image.context}")
+    local = context.site.image.here
     with phase(f"Build {build_number} of commit {revision[:12]}") as progress:
         log = context.site.state / "build.log"
         with log.open("w", encoding="utf-8") as out:
@@ -202,23 +199,79 @@ def _build(
                 progress.update(line)
 
             try:
-                docker.build(folder, f"{context.site.image.here}:{revision}", arguments, note)
+                recipe.build(f"{local}:{revision}", note)
             except docker.BuildFailed as error:
                 raise docker.BuildFailed(error.message, f"{error.hint}; the whole log: {log}") from None
     record = {
-        "parameters": arguments,
-        "bases": {base: asdict(docker.base(base)) for base in sorted(set(context.site.arguments.values()))},
+        "parameters": dict(recipe.arguments),
+        "bases": {base: asdict(docker.base(base)) for base in recipe.bases},
         "started": started,
         "finished": _now(),
     }
     write_private(_record(context.site, revision), json.dumps(record))
+    version = docker.labels(f"{local}:{revision}").get(VERSION, "")
     with phase(f"Push {name}:{build_number}"):
-        digest = docker.push(context.site.image.here, revision, login(context.site.image))
+        digest = docker.push(local, revision, login(context.site.image))
         built = Built(digest, str(build_number), version, revision, new=True)
         _arrived(context, registry, built)
         _name(context, registry, built)
     _describe(context, registry, built)
     return built
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that an image is built from: the app's folder at a commit, arguments that its Dockerfile takes, labels."""
+
+    arguments: Mapping[str, str]
+    labels: Mapping[str, str]
+    bases: tuple[str, ...]
+    context: bytes = field(repr=False)
+
+    def build(self, tag: str, log: Callable[[str], None]) -> None:
+        """Build it on the Docker daemon, under this name."""
+        from delivery.parts import docker
+
+        docker.build(self.context, tag, self.arguments, log, labels=self.labels)
+
+
+def prepare(context: Context, repository: git.Repository, revision: str, number: int) -> Recipe:
+    """How the app is built at a commit; BadInput where its Dockerfile is missing or names no version.
+
+    A Dockerfile need not take any of the arguments, and gets those alone that it takes.
+    """
+    name = f"{context.pipeline.image.context}/Dockerfile"
+    text = repository.show(revision, name)
+    if text is None:
+        raise BadInput(f"{name} is not in Git at {revision[:12]}", "commit it first: it builds the image")
+    content = text.decode("utf-8", "replace")
+    if VERSION not in dockerfile.read(content, {}).labels:  # a base image's own would be taken for the app's
+        raise BadInput(
+            f"{name} does not say which version the app is",
+            f'write it there, such as: LABEL {VERSION}="1.0.0"',
+        )
+    created = repository.run("log", "-1", "--format=%cI", revision)
+    known = {
+        **{
+            "BUILD": str(number),
+            "REVISION": revision,
+            "SOURCE": context.site.git.for_argocd,
+            "CREATED": created,
+        },
+        **context.site.arguments,
+    }
+    found = dockerfile.read(content, known)
+    return Recipe(
+        arguments={key: value for key, value in known.items() if key in found.arguments},
+        labels={
+            REVISION: revision,
+            SOURCE: context.site.git.for_argocd,
+            CREATED: created,
+            NUMBER: str(number),
+        },
+        bases=found.bases,
+        context=repository.archive(f"{revision}:{context.pipeline.image.context}"),
+    )
 
 
 def _describe(context: Context, registry: Registry, built: Built) -> None:
@@ -230,7 +283,7 @@ def _describe(context: Context, registry: Registry, built: Built) -> None:
         return
     with phase(f"SBOM and provenance of {built.digest[:19]}"):
         record = json.loads(file.read_text(encoding="utf-8"))
-        provenance.complete(context, registry, built.digest, **record)
+        provenance.complete(context, registry, built.digest, built.revision, **record)
         file.unlink()
 
 
@@ -254,7 +307,7 @@ def _arrived(context: Context, registry: Registry, built: Built) -> None:
         raise Refused(
             f"the push reported {built.digest[:19]}, which says it is build {there.build or '(none)'} of "
             f"{there.revision[:12] or 'no commit'}, not build {built.build} of {built.revision[:12]}",
-            "does the Dockerfile still take ARG BUILD and ARG REVISION? then build again",
+            "somebody pushed another image meanwhile; build again",
         )
 
 
@@ -263,16 +316,6 @@ def _name(context: Context, registry: Registry, built: Built) -> None:
     if manifest is None:
         raise Refused(f"{built.digest[:19]} is gone from the registry", "build it again: delivery build")
     registry.tag(context.site.image.path, manifest, built.build)
-
-
-def _version(repository: git.Repository, revision: str, context: str) -> str:
-    text = repository.show(revision, f"{context}/pyproject.toml")
-    try:
-        return str(tomllib.loads((text or b"").decode())["project"]["version"])
-    except (ValueError, KeyError):
-        raise BadInput(
-            f"{context}/pyproject.toml names no version at {revision[:12]}", "give it [project] version"
-        ) from None
 
 
 def _number_from_environment() -> int | None:

@@ -22,6 +22,7 @@ def complete(
     context: Context,
     registry: Registry,
     digest: str,
+    revision: str,
     parameters: Mapping[str, str],
     bases: Mapping[str, Mapping[str, Any]],
     started: str,
@@ -29,12 +30,13 @@ def complete(
 ) -> None:
     """Attach the SBOM and the provenance that the digest lacks.
 
-    `parameters` are the build's arguments, `bases` what the images are known by that it started from.
+    `revision` is the commit, `parameters` are the build's arguments, `bases` what the images are known by that it
+    started from.
     """
     image = statements.reference(context, digest)
     made: dict[str, Callable[[], dict[str, Any]]] = {
         statements.SBOM: lambda: syft.sbom(image, context.site.image.docker_config),
-        statements.PROVENANCE: lambda: provenance(context, parameters, bases, started, finished),
+        statements.PROVENANCE: lambda: provenance(context, revision, parameters, bases, started, finished),
     }
     for kind in missing(context, registry, digest):
         statements.put(context, digest, kind, made[kind](), BUILD)
@@ -58,6 +60,7 @@ def sbom(context: Context, registry: Registry, digest: str) -> dict[str, Any] | 
 
 def provenance(
     context: Context,
+    revision: str,
     parameters: Mapping[str, str],
     bases: Mapping[str, Mapping[str, Any]],
     started: str,
@@ -67,7 +70,7 @@ def provenance(
     source = {
         "name": "source",
         "uri": f"git+{context.site.git.for_argocd}",
-        "digest": {"gitCommit": parameters["REVISION"]},
+        "digest": {"gitCommit": revision},
     }
     images = [_base(name, base) for name, base in sorted(bases.items())]
     metadata = {"startedOn": started, "finishedOn": finished}
@@ -90,11 +93,10 @@ def provenance(
 
 
 def _base(name: str, base: Mapping[str, Any]) -> dict[str, Any]:
-    found = {
-        "name": name,
-        "uri": f"docker:{name}",
-        "digest": {"sha256": str(base["digest"]).removeprefix("sha256:")},
-    }
+    found: dict[str, Any] = {"name": name, "uri": f"docker:{name}"}
+    if not base["digest"]:
+        return found | {"annotations": {"pinned": False, "digestOf": base["of"]}}
+    found["digest"] = {"sha256": str(base["digest"]).removeprefix("sha256:")}
     # A pinned digest is the registry's, and anybody can ask for it. Another is known to the builder's Docker
     # alone, and its two stores count different things.
     return found if base["pinned"] else found | {"annotations": {"pinned": False, "digestOf": base["of"]}}

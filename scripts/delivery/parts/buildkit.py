@@ -48,7 +48,12 @@ def chosen() -> bool:
 
 
 def build(
-    context: bytes, tag: str, arguments: Mapping[str, str], log: Callable[[str], None], target: str
+    context: bytes,
+    tag: str,
+    arguments: Mapping[str, str],
+    log: Callable[[str], None],
+    target: str,
+    labels: Mapping[str, str],
 ) -> None:
     """Build a tar file into the daemon's own images; Unsolved says why it did not work."""
     # A context's own builder is the daemon itself, and bears the context's name. A builder of the user's in a
@@ -56,6 +61,7 @@ def build(
     command = ["docker", "buildx", "build", "--builder", endpoint().context, "--load", "--progress=plain"]
     command += ["--provenance=false", "--sbom=false", "--tag", tag]
     command += [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
+    command += [word for name, value in labels.items() for word in ("--label", f"{name}={value}")]
     command += ["--target", target] if target else []
     # The daemon's own platform, as with the classic builder; the base images were pulled for that one.
     environment = {name: value for name, value in os.environ.items() if name != "DOCKER_DEFAULT_PLATFORM"}

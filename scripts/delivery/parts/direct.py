@@ -1,14 +1,17 @@
 """This machine's proxy, if it has one: what must not go through it, and what a container needs to go through it."""
 
 import os
+from ipaddress import IPv4Address
+from socket import INADDR_LOOPBACK
 from urllib.parse import urlsplit
 
-_HERE = ("localhost", "127.0.0.1", "::1")
+LOOPBACK = str(IPv4Address(INADDR_LOOPBACK))
+_HERE = ("localhost", LOOPBACK, "::1")
 
 
 def environment() -> dict[str, str]:
     """NO_PROXY in both spellings: the host's, and this machine. For a program that asks the machine itself."""
-    local = ",".join(filter(None, [os.environ.get("NO_PROXY", ""), "localhost", "127.0.0.1"]))
+    local = ",".join(filter(None, [os.environ.get("NO_PROXY", ""), "localhost", LOOPBACK]))
     return {"NO_PROXY": local, "no_proxy": local}
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
-from docker.errors import APIError
+from docker.errors import APIError, NotFound
 
 from delivery.errors import PlatformError
 from delivery.parts import buildkit
@@ -34,6 +34,7 @@ __all__ = [
     "base",
     "build",
     "client",
+    "labels",
     "pull",
     "push",
 ]
@@ -56,7 +57,7 @@ class Base:
     """What an image that others are built from is known by.
 
     `of` says what the digest is of: a `manifest` (or an index of them), as registries count, or the `config`
-    alone, which is all that Docker's classic store knows of an image that it built itself.
+    alone, which is all that Docker's classic store knows of an image that it built itself; else it is `unknown`.
     """
 
     digest: str
@@ -71,22 +72,30 @@ def build(
     log: Callable[[str], None] = lambda line: None,
     *,
     target: str = "",
+    labels: Mapping[str, str] | None = None,
 ) -> None:
     """Build a tar file of a folder, up to the stage `target` if named; its log goes to `log` line by line.
+
+    The image has these labels besides the Dockerfile's own, and instead of those.
 
     BuildKit does it where docker has buildx, else Docker's classic builder; the image is the daemon's either way.
     """
     if not buildkit.chosen():
-        return _classic(context, tag, arguments, log, target)
+        return _classic(context, tag, arguments, log, target, labels or {})
     client().close()  # it says better than buildx why there is none
     try:
-        buildkit.build(context, tag, arguments, log, target)
+        buildkit.build(context, tag, arguments, log, target, labels or {})
     except buildkit.Unsolved as error:
         raise BuildFailed(f"docker build {tag}: {error}", _hint(str(error))) from None
 
 
 def _classic(
-    context: bytes, tag: str, arguments: Mapping[str, str], log: Callable[[str], None], target: str
+    context: bytes,
+    tag: str,
+    arguments: Mapping[str, str],
+    log: Callable[[str], None],
+    target: str,
+    labels: Mapping[str, str],
 ) -> None:
     daemon = client(seconds=900)
     identity, step = "", ""
@@ -98,6 +107,7 @@ def _classic(
             buildargs=dict(arguments),
             use_config_proxy=True,  # as the docker command does
             target=target,
+            labels=dict(labels),
             rm=True,
             forcerm=True,
             decode=True,
@@ -123,23 +133,23 @@ def _classic(
 
 def _hint(said: str) -> str:
     if re.search(r"^(FROM|load metadata for) |no such image|pull access denied", said, re.I):
-        return "make the base images first: delivery up"
+        return "is the name of the base image right, and in reach? `delivery up` makes those of a local site"
     return "mend the Dockerfile or what it installs, commit, and build again"
 
 
 def base(name: str) -> Base:
-    """What a base image of this daemon is known by; PlatformError when it has none of that name.
+    """What a base image is known by; without a digest where the daemon keeps none (BuildKit pulls for itself).
 
     An image's Id is of another thing in each of Docker's stores, so it is never given without saying of what.
     """
-    with (
-        closing(client()) as daemon,
-        failing(f"docker image {name}", PlatformError, "make it: delivery up"),
-    ):
-        image: Mapping[str, Any] = daemon.images.get(name).attrs
-        store = dict(daemon.info().get("DriverStatus") or ()).get("driver-type")
     if (pin := name.partition("@")[2]) and DIGEST.match(pin):
         return Base(pin, "manifest", pinned=True)
+    with closing(client()) as daemon, failing(f"docker image {name}", PlatformError, _WELL):
+        try:
+            image: Mapping[str, Any] = daemon.images.get(name).attrs
+        except NotFound:
+            return Base("", "unknown", pinned=False)
+        store = dict(daemon.info().get("DriverStatus") or ()).get("driver-type")
     repository = re.sub(r"^docker\.io/(library/)?|:[^/:]+$", "", name)  # as Docker lists it
     known = [
         one.partition("@")[2] for one in image.get("RepoDigests") or () if one.partition("@")[0] == repository
@@ -147,6 +157,12 @@ def base(name: str) -> Base:
     if store == _CONTAINERD or not known:
         return Base(str(image["Id"]), "manifest" if store == _CONTAINERD else "config", pinned=False)
     return Base(known[0], "manifest", pinned=False)
+
+
+def labels(name: str) -> dict[str, str]:
+    """The labels of an image of this daemon."""
+    with closing(client()) as daemon, failing(f"docker image {name}", PlatformError, _WELL):
+        return dict(daemon.images.get(name).labels)
 
 
 def push(repository: str, tag: str, login: Login) -> str:

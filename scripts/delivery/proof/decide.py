@@ -63,7 +63,7 @@ class Pod:
 
 @dataclass(frozen=True)
 class Answer:
-    """What one replica says about itself at /version."""
+    """What one replica says that it is."""
 
     build: str
     revision: str
@@ -278,7 +278,7 @@ def _answer(
 ) -> None:
     if answer is None or isinstance(answer, Unknown):
         reason = answer.reason if answer else "was not asked"
-        found.unknowns.append(f"pod {pod} does not answer /version: {reason}")
+        found.unknowns.append(f"pod {pod} does not say what it is: {reason}")
         return
     if answer.build != desired.tag:
         found.mismatches.append(f"pod {pod} says it is build {answer.build}, Git asks for {desired.tag}")

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from delivery.app import Version
 from delivery.build import image
 from delivery.context import Context
 from delivery.desired import manifests as desired
@@ -20,7 +21,6 @@ from delivery.proof.decide import Answer, Container, Facts, Image, Pod, Proof, d
 if TYPE_CHECKING:
     from delivery.parts.kubernetes import Kubernetes
 
-PORT = 8080  # where the app listens
 T = TypeVar("T")
 
 
@@ -109,23 +109,43 @@ def pods(kubernetes: "Kubernetes", namespace: str) -> tuple[tuple[Pod, ...], str
 def ask(
     context: Context, kubernetes: "Kubernetes", namespace: str, found: Iterable[Pod]
 ) -> dict[str, Answer | Unknown]:
-    """What each serving, Ready replica answers at /version, asked one by one and not through the Service."""
+    """What each serving, Ready replica says that it is, asked one by one and not through the Service."""
+    app = context.pipeline.app
     serving = [
         pod.name for pod in found if pod.app == context.pipeline.chart.release and pod.serves and pod.ready
     ]
 
     def one(pod: str) -> Answer | Unknown:
         try:
-            body = json.loads(
-                kubernetes.pod_http(namespace, pod, PORT, "version", context.pipeline.waits.answer)
+            path = app.version.path.removeprefix("/")
+            return said(
+                app.version,
+                kubernetes.pod_http(namespace, pod, app.port, path, context.pipeline.waits.answer),
             )
-            return Answer(str(body["build"]), str(body["revision"]), str(body["environment"]))
         except DeliveryError as error:
             return Unknown(error.message)
-        except (ValueError, KeyError, TypeError):
-            return Unknown("not the JSON that /version promises")
 
     return dict(zip(serving, _each(one, serving), strict=True))
+
+
+def said(version: Version, body: bytes) -> Answer | Unknown:
+    """The three facts in what a replica answered, found where pipeline.yaml says that they are."""
+
+    def fact(where: str) -> str:
+        value: Any = document
+        for key in where.split("."):
+            value = value[key]
+        if not isinstance(value, str | int):
+            raise TypeError
+        return str(value)
+
+    fields = version.fields_
+    try:
+        document = json.loads(body)
+        return Answer(fact(fields.build), fact(fields.revision), fact(fields.environment))
+    except (ValueError, KeyError, TypeError):
+        wanted = ", ".join((fields.build, fields.revision, fields.environment))
+        return Unknown(f"{version.path} is not JSON with {wanted}")
 
 
 def registered(context: Context, wanted: Desired) -> Image | Unknown:

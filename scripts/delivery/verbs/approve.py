@@ -65,7 +65,10 @@ def run(
 def _judge(asked: gate.Question, by: Approver) -> None:
     name = asked.target.name
     if isinstance(asked.evidence, Unknown):
-        raise Refused(f"nothing to approve for {name}: {asked.evidence.reason}", f"when it answers: delivery approve {name}")
+        raise Refused(
+            f"nothing to approve for {name}: {asked.evidence.reason}",
+            f"when it answers: delivery approve {name}",
+        )
     if reasons := gate.tested(asked):
         raise Refused(
             f"nothing to approve for {name}: {'; '.join(reasons)}",

@@ -1,220 +1,165 @@
-"""What CI asks of a commit, answered without a cluster: compile, build, run, ask over HTTP, render."""
+"""What CI asks of a commit, answered without a cluster: check the code, build, run, ask over HTTP, render.
 
-import secrets
+What is asked is written in pipeline.yaml, `ci:`; nothing here knows the app.
+"""
+
+import os
+import shlex
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
 
 import httpx
 
+from delivery.app import Check, Request
+from delivery.build import image
 from delivery.context import Context
-from delivery.errors import BadInput, PlatformError
-from delivery.parts import docker, git, helm, tar
-from delivery.parts.daemon import failing
+from delivery.errors import BadInput, Unknown
+from delivery.parts import git, helm
+from delivery.parts.daemon import one_line
 from delivery.progress import phase
+from delivery.proof import observe
+from delivery.verbs.containers import Containers, Started, removed_after
 from delivery.wait import Failed, Pending, Reached, until
 
-_APP, _DATABASE_USER, _SECONDS = "65532:65532", "999:999", 90.0
-_ANY_DIGEST = f"sha256:{'0' * 64}"
-# What deploy, promote and up write into the values; any well-formed digest shows that the chart is right.
-_UNSET = {
-    "image.repository": "registry.example/app",
-    "image.tag": "1",
-    "image.digest": _ANY_DIGEST,
-    "postgresql.image.digest": _ANY_DIGEST,
-    "rates.image.digest": _ANY_DIGEST,
-}
+_CHECK_SECONDS, _READY_SECONDS = 900.0, 60.0
+_ANY_DIGEST = f"sha256:{'0' * 64}"  # any well-formed one shows that the chart is right
+_BUILD = 1
 
 
 def run(context: Context) -> None:
     """Ask every question about the last commit, in order, and stop at the first that is answered with no."""
     repository = git.checkout(context.checkout)
     commit = repository.commit("HEAD")
-    with phase("Compiles") as progress:
-        progress.update(f"{compile_all(context, repository)} files")
-    with phase("Imports"):
-        _imports(context)
+    for one in context.pipeline.ci.checks:
+        with phase(one.name):
+            check(context.checkout, one)
     for environment in context.pipeline.environments:
         with phase(f"Helm lints and renders {environment.name}"):
             chart, values = (
                 context.checkout / context.pipeline.chart.path,
                 context.checkout / environment.values,
             )
-            helm.lint(chart, values, _UNSET)
-            helm.template(chart, values, context.pipeline.chart.release, environment.namespace, _UNSET)
-    image = f"{context.pipeline.chart.release}-ci:{commit[:12]}"
-    with phase("Image builds") as progress:
-        arguments = {**context.site.arguments, "VERSION": "0.0.0", "BUILD": "1"}
-        arguments |= {"REVISION": commit, "SOURCE": context.site.git.for_argocd, "CREATED": ""}
-        folder = repository.archive(f"{commit}:{context.pipeline.image.context}")
-        docker.build(folder, image, arguments, progress.update)
-    with _beside(context) as stack:
-        with phase("Container runs"):
-            stack.start_database_and_rates()
-            stack.migrate(image)
-            url = stack.serve(image)
-        with phase("Service is reachable"):
-            _ask(url, commit)
-
-
-def compile_all(context: Context, repository: git.Repository) -> int:
-    """Compile every Python file that Git has, warnings as errors; how many there are."""
-    files = repository.run("ls-files", "-z", "*.py").split("\0")
-    names = [name for name in files if name and (context.checkout / name).is_file()]
-    for name in names:
-        try:
-            with warnings.catch_warnings(action="error"):
-                compile((context.checkout / name).read_bytes(), name, "exec", dont_inherit=True)
-        except (SyntaxError, ValueError) as error:
-            line = getattr(error, "lineno", None)
-            raise BadInput(
-                f"{name}{f':{line}' if line else ''}: does not compile: {error}", "mend it"
-            ) from None
-    return len(names)
-
-
-def _imports(context: Context) -> None:
-    code = "import manual_app.app, manual_app.migrate, delivery.cli, delivery.verbs.promote, delivery.proof.observe"
-    done = subprocess.run(
-        [sys.executable, "-B", "-c", code],
-        cwd=context.checkout / context.pipeline.image.context,
-        capture_output=True,
-        text=True,
-        timeout=_SECONDS,
-        check=False,
-    )
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise BadInput(f"an import fails: {reason}", f"{sys.executable} -c '{code}'")
-
-
-def _ask(url: str, commit: str) -> None:
-    with httpx.Client(base_url=url, timeout=10, trust_env=False) as http:
-
-        def ready() -> Reached[None] | Pending:
-            try:
-                answer = http.get("/readyz")
-            except httpx.HTTPError as error:
-                return Pending(f"{type(error).__name__} from {url}")
-            return Reached(None) if answer.status_code == 200 else Pending(answer.text[:200])
-
-        until("the container is ready", ready, 30, "run it by hand: manual-app/README.md")
-        order = {"customer": "ci", "item": "book", "quantity": 3, "unit_price": "10.00", "currency": "USD"}
-        for what, answer, status in (
-            ("GET /version", http.get("/version"), 200),
-            ("POST /orders", http.post("/orders", json=order), 201),
-            ("GET /orders", http.get("/orders"), 200),
-        ):
-            if answer.status_code != status:
-                raise BadInput(f"{what} answers {answer.status_code}: {answer.text[:200]}", "mend the app")
-        said = http.get("/version").json().get("revision")
-        if said != commit:
-            raise BadInput(
-                f"/version says revision {said}, built was {commit}", "see ARG REVISION in the Dockerfile"
+            helm.lint(chart, values, _unset(context))
+            helm.template(
+                chart, values, context.pipeline.chart.release, environment.namespace, _unset(context)
             )
+    tag = f"{context.pipeline.chart.release}-ci:{commit[:12]}"
+    with phase("Image builds") as progress:
+        image.prepare(context, repository, commit, _BUILD).build(tag, progress.update)
+    with removed_after(context, tag) as containers:
+        with phase("Container runs"):
+            app = _started(context, containers)
+        with phase("Service is reachable"), _http(app.url) as http:
+            _ready(context, http, app)
+            _ask(context, http, commit)
 
 
-class _Stack:
-    """The app's container and what it needs, on a Docker network of their own."""
+def check(root: Path, one: Check) -> None:
+    """Run one command of pipeline.yaml in the checkout; BadInput with what it said when it fails.
 
-    def __init__(self, context: Context, client: Any, name: str) -> None:
-        self._context = context
-        self._client = client
-        self._name = name
-
-    def start_database_and_rates(self) -> None:
-        images = self._context.site.images
-        settings = {
-            "PGDATA": "/var/lib/postgresql/data/pgdata",
-            "POSTGRES_USER": "manual_app",
-            "POSTGRES_DB": "manual_app",
-            "POSTGRES_PASSWORD_FILE": "/ci/password",
-        }
-        owned = "uid=999,gid=999,mode=0700"
-        database = self._create(
-            "postgresql",
-            images["postgresql"],
-            user=_DATABASE_USER,
-            environment=settings,
-            tmpfs={"/var/lib/postgresql/data": owned, "/var/run/postgresql": owned, "/tmp": "mode=1777"},  # noqa: S108
+    All of that goes to stderr as well: a compiler says more than one line.
+    """
+    folder = root / (one.working_dir or "")
+    own = Path(sys.executable).parent  # as in the virtual environment, whether it is activated or not
+    path = f"{own}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    again = shlex.join(one.command)
+    again = f"cd {shlex.quote(one.working_dir)} && {again}" if one.working_dir else again
+    try:
+        done = subprocess.run(
+            one.command,
+            cwd=folder,
+            env={**os.environ, "PATH": path},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=_CHECK_SECONDS,
+            check=False,
         )
-        script = self._context.checkout / self._context.pipeline.chart.path / "charts/rates/files/rates.py"
-        files = {"password": secrets.token_urlsafe(24).encode(), "rates.py": script.read_bytes()}
-        database.put_archive("/ci", tar.pack(files, 0o444))
-        rates = self._create("rates", images["python"], ["python3", "-B", "-u", "/ci/rates.py"], user=_APP)
-        database.start()
-        rates.start()
-
-    def migrate(self, image: str) -> None:
-        container = self._app("migrate", image, ["python", "-m", "manual_app.migrate"])
-        container.start()
-        code = container.wait(timeout=_SECONDS)["StatusCode"]
-        if code:
-            raise BadInput(f"the migration exits with {code}: {_last(container)}", "mend the migration")
-
-    def serve(self, image: str) -> str:
-        container = self._app("app", image, None, ports={"8080/tcp": ("127.0.0.1", None)})
-        container.start()
-
-        def published() -> Reached[str] | Failed | Pending:
-            container.reload()
-            if container.status == "exited":
-                return Failed(_last(container))
-            ports = container.ports.get("8080/tcp")
-            return Reached(f"http://127.0.0.1:{ports[0]['HostPort']}") if ports else Pending(container.status)
-
-        return until("the container runs", published, 30, "mend the app")
-
-    def remove(self) -> None:
-        label = {"label": f"delivery.ci={self._name}"}
-        for container in self._client.containers.list(all=True, filters=label):
-            container.remove(force=True, v=True)
-        for network in self._client.networks.list(filters=label):
-            network.remove()
-        for volume in self._client.volumes.list(filters=label):
-            volume.remove(force=True)
-
-    def _app(self, role: str, image: str, command: list[str] | None, **more: Any) -> Any:
-        environment = {
-            "APP_ENVIRONMENT": "dev",
-            "DATABASE_HOST": f"{self._name}-postgresql",
-            "DATABASE_PASSWORD_FILE": "/ci/password",
-            "RATES_URL": f"http://{self._name}-rates:8080",
-        }
-        restricted = {"read_only": True, "cap_drop": ["ALL"], "tmpfs": {"/tmp": "mode=1777"}}  # noqa: S108
-        return self._create(role, image, command, environment=environment, **restricted, **more)
-
-    def _create(self, role: str, image: str, command: list[str] | None = None, **more: Any) -> Any:
-        return self._client.containers.create(
-            image,
-            command,
-            name=f"{self._name}-{role}",
-            network=self._name,
-            labels={"delivery.ci": self._name},
-            volumes={self._name: {"bind": "/ci", "mode": "rw" if role == "postgresql" else "ro"}},
-            security_opt=["no-new-privileges"],
-            **more,
+    except FileNotFoundError as error:
+        raise BadInput(
+            f"{one.name}: there is no {error.filename}", f"install it, or mend ci.checks: {again}"
+        ) from None
+    except OSError as error:
+        raise BadInput(
+            f"{one.name}: {error.strerror}: {error.filename}", f"mend ci.checks: {again}"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise BadInput(f"{one.name} did not end within {_CHECK_SECONDS:.0f} s", f"run it: {again}") from None
+    if done.returncode:
+        said = done.stdout.decode("utf-8", "replace").strip()
+        print(said, file=sys.stderr)
+        raise BadInput(
+            f"{one.name}: {one_line(said) or f'exit {done.returncode}'}", f"mend it, and try: {again}"
         )
+
+
+def _unset(context: Context) -> dict[str, str]:
+    """What deploy, promote and up write into the values."""
+    digests = ("image.digest", *context.pipeline.app.platform_images.values())
+    return {"image.tag": str(_BUILD), **dict.fromkeys(digests, _ANY_DIGEST)}
+
+
+def _started(context: Context, containers: Containers) -> Started:
+    for name, service in context.pipeline.ci.services.items():
+        containers.start_service(name, service)
+    app = context.pipeline.ci.app
+    if app.init:
+        containers.run_once(app.model_copy(update={"command": app.init}))
+    return containers.start_app(app, context.pipeline.app.port)
 
 
 @contextmanager
-def _beside(context: Context) -> Iterator[_Stack]:
-    client = docker.client(seconds=120)
-    name = f"{context.pipeline.chart.release}-ci-{secrets.token_hex(4)}"
-    stack = _Stack(context, client, name)
+def _http(url: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=url, timeout=10, trust_env=False) as http:
+        yield http
+
+
+def _ready(context: Context, http: httpx.Client, app: Started) -> None:
+    path = context.pipeline.app.ready
+
+    def look() -> Reached[None] | Failed | Pending:
+        if isinstance(state := app.look(), Failed):
+            return state
+        try:
+            answer = http.get(path)
+        except httpx.HTTPError as error:
+            return Pending(f"{type(error).__name__} from {http.base_url}")
+        return Reached(None) if answer.status_code == 200 else Pending(_short(answer))
+
+    hint = "mend the app, or app.port and app.ready in pipeline.yaml"
+    until(f"GET {path} answers 200", look, _READY_SECONDS, hint)
+
+
+def _ask(context: Context, http: httpx.Client, commit: str) -> None:
+    app = context.pipeline.app
+    version = _send(http, Request(path=app.version.path))
+    said = observe.said(app.version, version.content)
+    if isinstance(said, Unknown):
+        raise BadInput(said.reason, "mend the app, or say in pipeline.yaml where it is: app.version")
+    for what, found, built in (("revision", said.revision, commit), ("build", said.build, str(_BUILD))):
+        if found != built:
+            raise BadInput(
+                f"{app.version.path} says {what} {found}, built was {built}",
+                f"let the Dockerfile take ARG {what.upper()}, and hand it to the app: ENV {what.upper()}=…",
+            )
+    for request in context.pipeline.ci.app.requests:
+        _send(http, request)
+
+
+def _send(http: httpx.Client, wanted: Request) -> httpx.Response:
     try:
-        with failing("docker", PlatformError, "is Docker well? docker info"):
-            client.networks.create(name, labels={"delivery.ci": name})
-            client.volumes.create(name, labels={"delivery.ci": name})
-            yield stack
-    finally:
-        stack.remove()
-        client.close()
+        answer = http.request(wanted.method, wanted.path, json=wanted.body)
+    except httpx.HTTPError as error:
+        raise BadInput(f"{wanted.method} {wanted.path}: {type(error).__name__}", "mend the app") from None
+    if answer.status_code != wanted.status:
+        raise BadInput(
+            f"{wanted.method} {wanted.path} answers {_short(answer)}, not {wanted.status}", "mend the app"
+        )
+    return answer
 
 
-def _last(container: Any) -> str:
-    lines = container.logs(tail=5).decode("utf-8", "replace").strip().splitlines()
-    return lines[-1][:300] if lines else "it said nothing"
+def _short(answer: httpx.Response) -> str:
+    return f"{answer.status_code}: {' '.join(answer.text.split())[:200]}"

@@ -1,0 +1,25 @@
+"""What a user leaves behind in the app, for the journeys that bring a new version while users go on: it must be there
+afterwards. A fork writes these two anew for its own app, or makes them do nothing where it keeps nothing.
+"""
+
+import httpx
+
+from e2e.suites import shop
+
+
+def leave(url: str) -> shop.Order:
+    """Place an order with the environment at `url`, as a customer does."""
+    with _http(url) as http:
+        return shop.place(http, shop.order())
+
+
+def find(url: str, left: shop.Order) -> None:
+    """Fail unless the order is as it was."""
+    with _http(url) as http:
+        answer = http.get(f"/orders/{left['id']}")
+        assert answer.status_code == 200, answer.text
+        assert answer.json() == left
+
+
+def _http(url: str) -> httpx.Client:
+    return httpx.Client(base_url=url, timeout=10, trust_env=False)
