@@ -373,7 +373,7 @@ def test_provenance_and_sbom(stocked: World, digest: str, monkeypatch: pytest.Mo
     A base from a registry is named by the registry's digest; of a local one it is said what the digest is of.
     """
     monkeypatch.setattr(syft, "sbom", lambda image, login: {"bomFormat": "CycloneDX", "components": [{}]})
-    parameters = {"REVISION": REVISION, "BUILD": "15", "SOURCE": "http://git.local/manual-app.git"}
+    parameters = {"BUILD": "15"}  # a Dockerfile need not take more
     bases = {
         "delivery-platform/python:1": {"digest": f"sha256:{'b' * 64}", "of": "config", "pinned": False},
         f"python:3.11@sha256:{'c' * 64}": {"digest": f"sha256:{'c' * 64}", "of": "manifest", "pinned": True},
@@ -381,14 +381,14 @@ def test_provenance_and_sbom(stocked: World, digest: str, monkeypatch: pytest.Mo
     with Registry(stocked.cluster.registry_host, load(stocked.cluster).registry) as registry:
         world = (stocked.pipeline, stocked.cluster, registry, digest)
         assert provenance.missing(*world) == [statements.SBOM, statements.PROVENANCE]
-        made = provenance.provenance(stocked.pipeline, parameters, bases, "a", "b")
+        made = provenance.provenance(stocked.pipeline, REVISION, parameters, bases, "a", "b")
         statements.put(stocked.pipeline, stocked.cluster, digest, statements.PROVENANCE, made, "build")
         assert provenance.missing(*world) == [statements.SBOM]
-        provenance.complete(*world, parameters, bases, "a", "b")
+        provenance.complete(*world, REVISION, parameters, bases, "a", "b")
         assert provenance.missing(*world) == []
         assert provenance.sbom(*world) == {"bomFormat": "CycloneDX", "components": [{}]}
         before = registry.attestations("manual-app", digest)
-        provenance.complete(*world, parameters, bases, "a", "b")
+        provenance.complete(*world, REVISION, parameters, bases, "a", "b")
         assert registry.attestations("manual-app", digest) == before
         attached = statements.read(*world, statements.PROVENANCE, ["build"])
     [said] = attached.statements
