@@ -315,7 +315,7 @@ def test_provenance_and_sbom(stocked: World, digest: str, monkeypatch: pytest.Mo
     A base from a registry is named by the registry's digest; of a local one it is said what the digest is of.
     """
     monkeypatch.setattr(syft, "sbom", lambda image, login: {"bomFormat": "CycloneDX", "components": [{}]})
-    parameters = {"REVISION": REVISION, "BUILD": "15", "SOURCE": "http://git.local/manual-app.git"}
+    parameters = {"BUILD": "15"}  # a Dockerfile need not take more
     bases = {
         "delivery-platform/python:1": {"digest": f"sha256:{'b' * 64}", "of": "config", "pinned": False},
         f"python:3.11@sha256:{'c' * 64}": {"digest": f"sha256:{'c' * 64}", "of": "manifest", "pinned": True},
@@ -323,14 +323,14 @@ def test_provenance_and_sbom(stocked: World, digest: str, monkeypatch: pytest.Mo
     with connect(stocked.context.site.image) as registry:
         world = (stocked.context, registry, digest)
         assert provenance.missing(*world) == [statements.SBOM, statements.PROVENANCE]
-        made = provenance.provenance(stocked.context, parameters, bases, "a", "b")
+        made = provenance.provenance(stocked.context, REVISION, parameters, bases, "a", "b")
         statements.put(stocked.context, digest, statements.PROVENANCE, made, "build")
         assert provenance.missing(*world) == [statements.SBOM]
-        provenance.complete(*world, parameters, bases, "a", "b")
+        provenance.complete(*world, REVISION, parameters, bases, "a", "b")
         assert provenance.missing(*world) == []
         assert provenance.sbom(*world) == {"bomFormat": "CycloneDX", "components": [{}]}
         before = registry.attestations(stocked.context.site.image.path, digest)
-        provenance.complete(*world, parameters, bases, "a", "b")
+        provenance.complete(*world, REVISION, parameters, bases, "a", "b")
         assert registry.attestations(stocked.context.site.image.path, digest) == before
         attached = statements.read(*world, statements.PROVENANCE, ["build"])
     [said] = attached.statements
