@@ -100,7 +100,7 @@ def subject(platform: Checkout, build: Build) -> str:
 
 def cosign(platform: Checkout, *arguments: str) -> str:
     """cosign as a person runs it, with the login of this cluster's registry."""
-    config: Path = keys.docker_config(platform.cluster)
+    config: Path = credentials.docker_config(platform.cluster)
     done = subprocess.run(
         [tools.path("cosign"), *arguments],
         env={**os.environ, "DOCKER_CONFIG": str(config)},

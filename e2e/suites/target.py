@@ -9,8 +9,8 @@ from typing import Any
 from delivery.build import image
 from delivery.build.image import Built
 from delivery.desired import manifests as desired
-from delivery.parts import credentials, git
-from delivery.parts.registry import Registry
+from delivery.parts import git
+from delivery.parts.registry import Registry, connect
 from delivery.pipeline import Cluster, Environment, Pipeline
 from local import tools
 
@@ -53,7 +53,7 @@ class Target:
 
     def registry(self) -> Registry:
         """The registry, to be used in a `with`."""
-        return Registry(self.cluster.registry_host, credentials.load(self.cluster).registry)
+        return connect(self.cluster)
 
     def kubectl(self, *arguments: str, input: str | None = None, seconds: float = 20) -> str:
         """What kubectl prints, asked of our own cluster and this environment's namespace."""

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -247,6 +248,7 @@ class Shelf:
     """A real registry with a login, and a way to put tiny images on it."""
 
     port: int
+    repository: str = "manual-app"
 
     def push(
         self,
@@ -303,8 +305,8 @@ class Shelf:
         return digest
 
     def ask(self, method: str, path: str, **options: object) -> httpx.Response:
-        """One request to the repository manual-app."""
-        url = path if path.startswith("http") else f"http://localhost:{self.port}/v2/manual-app/{path}"
+        """One request to the repository."""
+        url = path if path.startswith("http") else f"http://localhost:{self.port}/v2/{self.repository}/{path}"
         answer = httpx.request(method, url, auth=("delivery", "secret"), trust_env=False, **options)  # type: ignore[arg-type]
         answer.raise_for_status()
         return answer
@@ -316,22 +318,20 @@ class Shelf:
         return {"mediaType": kind, "size": len(content), "digest": digest}
 
 
-@pytest.fixture
-def shelf(world: World, tmp_path: Path, program: Callable[[str], Path]) -> Iterator[Shelf]:
-    """The registry that `world.cluster` of this test talks to."""
+@contextmanager
+def serving_registry(program: Path, folder: Path, settings: str = "") -> Iterator[int]:
+    """The real registry over plain HTTP, with its files and its log in a folder; its port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    (tmp_path / "htpasswd").write_text(HTPASSWD)
-    (tmp_path / "registry.yml").write_text(
+    (folder / "registry.yml").write_text(
         "version: 0.1\nlog: {level: error}\n"
-        f"storage: {{filesystem: {{rootdirectory: {tmp_path}/registry}}, delete: {{enabled: true}}}}\n"
-        f"http: {{addr: 'localhost:{port}'}}\n"
-        f"auth: {{htpasswd: {{realm: test, path: {tmp_path}/htpasswd}}}}\n"
+        f"storage: {{filesystem: {{rootdirectory: {folder}/registry}}, delete: {{enabled: true}}}}\n"
+        f"http: {{addr: 'localhost:{port}'}}\n{settings}"
     )
-    command = [str(program("registry")), "serve", str(tmp_path / "registry.yml")]
+    command = [str(program), "serve", str(folder / "registry.yml")]
     with (
-        open(tmp_path / "registry.log", "w") as log,
+        open(folder / "registry.log", "w") as log,
         subprocess.Popen(command, stdout=log, stderr=log) as process,
     ):
         try:
@@ -341,9 +341,18 @@ def shelf(world: World, tmp_path: Path, program: Callable[[str], Path]) -> Itera
                     break
                 except httpx.TransportError:
                     time.sleep(0.02)
-            yield Shelf(port)
+            yield port
         finally:
             process.kill()
+
+
+@pytest.fixture
+def shelf(world: World, tmp_path: Path, program: Callable[[str], Path]) -> Iterator[Shelf]:
+    """The registry that `world.cluster` of this test talks to."""
+    (tmp_path / "htpasswd").write_text(HTPASSWD)
+    settings = f"auth: {{htpasswd: {{realm: test, path: {tmp_path}/htpasswd}}}}\n"
+    with serving_registry(program("registry"), tmp_path, settings) as port:
+        yield Shelf(port)
 
 
 @pytest.fixture

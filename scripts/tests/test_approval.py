@@ -220,11 +220,10 @@ def test_forged_approvals(stage: Stage, built: image.Built) -> None:
 
 def current(stage: Stage, digest: str) -> dict[str, str]:
     """The hash of the evidence that counts now."""
-    from delivery.parts.credentials import load
-    from delivery.parts.registry import Registry
+    from delivery.parts.registry import connect
 
     world = stage.world
-    with Registry(world.cluster.registry_host, load(world.cluster).registry) as registry:
+    with connect(world.cluster) as registry:
         found = evidence.fetch(
             world.pipeline, world.cluster, registry, digest, world.pipeline.environment("stage")
         )

@@ -18,9 +18,9 @@ from delivery.build import image, provenance
 from delivery.desired import tree
 from delivery.errors import BadInput, PlatformError
 from delivery.parts import cosign, syft
-from delivery.parts.credentials import load, write_private
+from delivery.parts.credentials import docker_config, write_private
 from delivery.parts.git import Repository
-from delivery.parts.registry import Registry
+from delivery.parts.registry import connect
 from delivery.signed import evidence, keys, statements
 
 if TYPE_CHECKING:
@@ -38,14 +38,14 @@ def digest(shelf: Shelf) -> str:
 
 
 def fetched(world: World, digest: str, name: str = "stage") -> evidence.Found:
-    with Registry(world.cluster.registry_host, load(world.cluster).registry) as registry:
+    with connect(world.cluster) as registry:
         environment = world.pipeline.environment(name)
         return evidence.fetch(world.pipeline, world.cluster, registry, digest, environment)
 
 
 def envelopes(world: World, digest: str) -> list[bytes]:
-    with Registry(world.cluster.registry_host, load(world.cluster).registry) as registry:
-        return registry.attestations(world.pipeline.image.name, digest)
+    with connect(world.cluster) as registry:
+        return registry.attestations(digest)
 
 
 def replace_attached(shelf: Shelf, digest: str, texts: list[bytes]) -> None:
@@ -111,7 +111,7 @@ def test_what_is_signed_is_read_back(stocked: World, digest: str) -> None:
 def test_an_in_toto_reader_can_read_it(stocked: World, digest: str) -> None:
     """cosign verify-attestation by hand verifies it; its payload is an in-toto v1 Statement about the digest."""
     stocked.prove(stocked.pipeline.environment("stage"), digest)
-    login = keys.docker_config(stocked.cluster)
+    login = docker_config(stocked.cluster)
     said = subprocess.run(
         [
             cosign_program(),
@@ -362,7 +362,7 @@ def test_kms(stocked: World) -> None:
 
 def test_the_login_is_for_us_alone(stocked: World) -> None:
     """cosign's login of the registry is a file that only its owner reads, and names no other registry."""
-    file = keys.docker_config(stocked.cluster) / "config.json"
+    file = docker_config(stocked.cluster) / "config.json"
     assert file.stat().st_mode & 0o777 == 0o600
     assert list(json.loads(file.read_text())["auths"]) == [stocked.cluster.registry_host]
 
@@ -372,13 +372,15 @@ def test_provenance_and_sbom(stocked: World, digest: str, monkeypatch: pytest.Mo
 
     A base from a registry is named by the registry's digest; of a local one it is said what the digest is of.
     """
-    monkeypatch.setattr(syft, "sbom", lambda image, login: {"bomFormat": "CycloneDX", "components": [{}]})
+    monkeypatch.setattr(
+        syft, "sbom", lambda repository, digest: {"bomFormat": "CycloneDX", "components": [{}]}
+    )
     parameters = {"REVISION": REVISION, "BUILD": "15", "SOURCE": "http://git.local/manual-app.git"}
     bases = {
         "delivery-platform/python:1": {"digest": f"sha256:{'b' * 64}", "of": "config", "pinned": False},
         f"python:3.11@sha256:{'c' * 64}": {"digest": f"sha256:{'c' * 64}", "of": "manifest", "pinned": True},
     }
-    with Registry(stocked.cluster.registry_host, load(stocked.cluster).registry) as registry:
+    with connect(stocked.cluster) as registry:
         world = (stocked.pipeline, stocked.cluster, registry, digest)
         assert provenance.missing(*world) == [statements.SBOM, statements.PROVENANCE]
         made = provenance.provenance(stocked.pipeline, parameters, bases, "a", "b")
@@ -387,9 +389,9 @@ def test_provenance_and_sbom(stocked: World, digest: str, monkeypatch: pytest.Mo
         provenance.complete(*world, parameters, bases, "a", "b")
         assert provenance.missing(*world) == []
         assert provenance.sbom(*world) == {"bomFormat": "CycloneDX", "components": [{}]}
-        before = registry.attestations("manual-app", digest)
+        before = registry.attestations(digest)
         provenance.complete(*world, parameters, bases, "a", "b")
-        assert registry.attestations("manual-app", digest) == before
+        assert registry.attestations(digest) == before
         attached = statements.read(*world, statements.PROVENANCE, ["build"])
     [said] = attached.statements
     definition = said.predicate["buildDefinition"]
@@ -405,7 +407,9 @@ def test_a_build_that_was_killed_is_completed(
     stocked: World, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed after the push and before the SBOM was attached: the next build attaches both, and then no more."""
-    monkeypatch.setattr(syft, "sbom", lambda image, login: {"bomFormat": "CycloneDX", "components": [{}]})
+    monkeypatch.setattr(
+        syft, "sbom", lambda repository, digest: {"bomFormat": "CycloneDX", "components": [{}]}
+    )
     revision = image.source(stocked.pipeline, Repository(stocked.checkout))
     pushed = shelf.push("15", revision, revision)
     record = {"parameters": {"REVISION": revision}, "bases": {}, "started": "a", "finished": "b"}

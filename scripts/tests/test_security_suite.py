@@ -163,7 +163,9 @@ def target(tmp_path: Path) -> Any:
     login = {"username": "delivery", "password": "secret"}
     (tmp_path / "credentials.json").write_text(json.dumps({"registry": login, "git": login}))
     return SimpleNamespace(
-        cluster=SimpleNamespace(name="manual-app", state=tmp_path, registry_host="localhost:5001"),
+        cluster=SimpleNamespace(
+            name="manual-app", root=Path(__file__).parents[2], state=tmp_path, registry_host="localhost:5001"
+        ),
         environment=SimpleNamespace(name="stage"),
         pipeline=SimpleNamespace(image=SimpleNamespace(name="manual-app")),
         wanted=SimpleNamespace(digest=DIGEST),

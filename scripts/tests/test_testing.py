@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from delivery.build import image
 from delivery.errors import BadInput, NotReached, Refused
-from delivery.parts.credentials import load
-from delivery.parts.registry import Registry
+from delivery.parts.registry import connect
 from delivery.proof import stayed
 from delivery.proof.stayed import Seen
 from delivery.signed import evidence
@@ -169,7 +168,7 @@ def run(stage: Stage, name: str = "dev", *suites: str) -> testing.Tested:
 
 
 def fetched(world: World, digest: str) -> evidence.Found:
-    with Registry(world.cluster.registry_host, load(world.cluster).registry) as registry:
+    with connect(world.cluster) as registry:
         return evidence.fetch(
             world.pipeline, world.cluster, registry, digest, world.pipeline.environment("dev")
         )

@@ -12,7 +12,7 @@ from typing import Any
 
 from delivery.errors import BadInput, Refused
 from delivery.lock import alone
-from delivery.parts import credentials, git
+from delivery.parts import git
 from delivery.parts.credentials import write_private
 from delivery.parts.registry import Registry, connect
 from delivery.pipeline import Cluster, Pipeline
@@ -58,7 +58,7 @@ def build(pipeline: Pipeline, cluster: Cluster, number: int | None = None) -> Bu
         found = find(pipeline, registry, revision)
         if found is None:
             return _build(pipeline, cluster, registry, repository, revision, number)
-        if registry.digest(pipeline.image.name, found.build) is None:
+        if registry.digest(found.build) is None:
             _name(pipeline, registry, found)  # a build was stopped between its two tags
         _describe(pipeline, cluster, registry, found)  # or before its SBOM was attached
         return found
@@ -86,7 +86,7 @@ def source(pipeline: Pipeline, repository: git.Repository) -> str:
 
 def find(pipeline: Pipeline, registry: Registry, revision: str) -> Built | None:
     """The image that was built from a commit, or None. The image itself must say so too."""
-    digest = registry.digest(pipeline.image.name, revision)
+    digest = registry.digest(revision)
     if digest is None:
         return None
     found = describe(pipeline, registry, digest)
@@ -100,7 +100,7 @@ def find(pipeline: Pipeline, registry: Registry, revision: str) -> Built | None:
 
 def describe(pipeline: Pipeline, registry: Registry, digest: str) -> Built | None:
     """What an image of our repository says of itself, or None when the registry does not have it."""
-    found = registry.image(pipeline.image.name, digest)
+    found = registry.image(digest)
     if found is None:
         return None
     said = {platform: _says(config.get("config") or {}) for platform, config in found.configs.items()}
@@ -148,7 +148,7 @@ def known(pipeline: Pipeline, registry: Registry, digest: str) -> Built:
 
 def agrees(pipeline: Pipeline, registry: Registry, built: Built) -> None:
     """Return when the tag that the image calls its own points to it; Refused when it does not."""
-    there = registry.digest(pipeline.image.name, built.build) if built.build else None
+    there = registry.digest(built.build) if built.build else None
     if there != built.digest:
         raise Refused(
             f"tag {built.build or '(none)'} points to {there[:19] if there else 'nothing'} in the registry, "
@@ -174,9 +174,8 @@ def _build(
 
     from delivery.parts import docker
 
-    name = pipeline.image.name
-    build_number = number or next_number(registry.tags(name), pipeline.image.first_build_number)
-    if (taken := registry.digest(name, str(build_number))) is not None:
+    build_number = number or next_number(registry.tags(), pipeline.image.first_build_number)
+    if (taken := registry.digest(str(build_number))) is not None:
         owner = describe(pipeline, registry, taken)
         raise BadInput(
             f"build number {build_number} belongs to commit {owner.revision[:12] if owner else 'unknown'}",
@@ -194,7 +193,6 @@ def _build(
         "CREATED": repository.run("log", "-1", "--format=%cI", revision),
     }
     started = _now()
-    local = f"{cluster.registry_host}/{name}"
     context = repository.archive(f"{revision}:{pipeline.image.context}")
     with phase(f"Build {build_number} of commit {revision[:12]}") as progress:
         log = cluster.state / "build.log"
@@ -205,7 +203,7 @@ def _build(
                 progress.update(line)
 
             try:
-                docker.build(context, f"{local}:{revision}", arguments, note)
+                docker.build(context, f"{registry.repository.address}:{revision}", arguments, note)
             except docker.BuildFailed as error:
                 raise docker.BuildFailed(error.message, f"{error.hint}; the whole log: {log}") from None
     record = {
@@ -215,8 +213,8 @@ def _build(
         "finished": _now(),
     }
     write_private(_record(cluster, revision), json.dumps(record))
-    with phase(f"Push {name}:{build_number}"):
-        digest = docker.push(local, revision, credentials.load(cluster).registry)
+    with phase(f"Push {registry.repository.path}:{build_number}"):
+        digest = docker.push(registry.repository, revision)
         built = Built(digest, str(build_number), version, revision, new=True)
         _arrived(pipeline, registry, built)
         _name(pipeline, registry, built)
@@ -262,10 +260,10 @@ def _arrived(pipeline: Pipeline, registry: Registry, built: Built) -> None:
 
 
 def _name(pipeline: Pipeline, registry: Registry, built: Built) -> None:
-    manifest = registry.manifest(pipeline.image.name, built.digest)
+    manifest = registry.manifest(built.digest)
     if manifest is None:
         raise Refused(f"{built.digest[:19]} is gone from the registry", "build it again: delivery build")
-    registry.tag(pipeline.image.name, manifest, built.build)
+    registry.tag(manifest, built.build)
 
 
 def _version(repository: git.Repository, revision: str, context: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from delivery.parts import syft
 from delivery.parts.registry import Registry
 from delivery.pipeline import BUILD, Cluster, Pipeline
-from delivery.signed import keys, statements
+from delivery.signed import statements
 
 BUILD_TYPE = "https://delivery/docker-build/v1"
 BUILDER = "https://delivery/delivery-build"
@@ -31,9 +31,8 @@ def complete(
 
     `parameters` are the build's arguments, `bases` what the images are known by that it started from.
     """
-    image = statements.reference(pipeline, cluster, digest)
     made: dict[str, Callable[[], dict[str, Any]]] = {
-        statements.SBOM: lambda: syft.sbom(image, keys.docker_config(cluster)),
+        statements.SBOM: lambda: syft.sbom(registry.repository, digest),
         statements.PROVENANCE: lambda: provenance(pipeline, parameters, bases, started, finished),
     }
     for kind in missing(pipeline, cluster, registry, digest):

@@ -1,5 +1,6 @@
 """The passwords of a local cluster's registry and Git server: made once at `up`, kept in its state folder."""
 
+import base64
 import json
 import os
 import secrets
@@ -56,6 +57,17 @@ def create(cluster: Cluster) -> Credentials:
     git = credentials.git
     write_private(cluster.git_credentials, f"http://{git.username}:{git.password}@localhost:{cluster.git}\n")
     return credentials
+
+
+def docker_config(cluster: Cluster) -> Path:
+    """A folder for DOCKER_CONFIG, with the login of this cluster's registry and of no other."""
+    login = load(cluster).registry
+    word = base64.b64encode(f"{login.username}:{login.password}".encode()).decode()
+    text = json.dumps({"auths": {cluster.registry_host: {"auth": word}}}) + "\n"
+    file = cluster.state / "docker" / "config.json"
+    if not file.exists() or file.read_text(encoding="utf-8") != text:
+        write_private(file, text)
+    return file.parent
 
 
 def write_private(file: Path, text: str) -> None:

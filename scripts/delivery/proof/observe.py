@@ -104,7 +104,7 @@ def ask(
 def registered(pipeline: Pipeline, cluster: Cluster, wanted: Desired) -> Image | Unknown:
     """What the registry says about the digest and the tag that Git's values name."""
     with connect(cluster) as registry:
-        tagged = registry.digest(pipeline.image.name, wanted.tag)
+        tagged = registry.digest(wanted.tag)
         try:
             built = image.describe(pipeline, registry, wanted.digest)
         except (Falsified, image.Contradictory) as error:

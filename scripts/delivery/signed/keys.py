@@ -3,8 +3,6 @@
 A local cluster's key pairs are made at `up` and kept in its state folder; pipeline.yaml may name a KMS.
 """
 
-import base64
-import json
 import os
 import secrets
 import shutil
@@ -13,7 +11,7 @@ from pathlib import Path
 
 from delivery import pipeline as pipelines
 from delivery.errors import PlatformError
-from delivery.parts import cosign, credentials
+from delivery.parts import cosign
 from delivery.parts.credentials import write_private
 from delivery.pipeline import Cluster
 
@@ -51,17 +49,6 @@ def private(cluster: Cluster, name: str) -> cosign.Key:
     if not key.is_file() or not password.is_file():
         raise PlatformError(f"the key of {name} is not on this machine: {key}", "make the keys: delivery up")
     return cosign.Key(str(key), password)
-
-
-def docker_config(cluster: Cluster) -> Path:
-    """A folder for DOCKER_CONFIG, with the login of this cluster's registry and of no other."""
-    login = credentials.load(cluster).registry
-    word = base64.b64encode(f"{login.username}:{login.password}".encode()).decode()
-    text = json.dumps({"auths": {cluster.registry_host: {"auth": word}}}) + "\n"
-    file = cluster.state / "docker" / "config.json"
-    if not file.exists() or file.read_text(encoding="utf-8") != text:
-        write_private(file, text)
-    return file.parent
 
 
 def _files(cluster: Cluster, name: str) -> tuple[Path, Path, Path]:

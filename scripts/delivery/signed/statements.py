@@ -81,22 +81,21 @@ def put(
 
 def attach(pipeline: Pipeline, cluster: Cluster, digest: str, signed: cosign.Envelope) -> None:
     """Add a signed statement to what a digest has; what was there before is there afterwards, too."""
-    image = reference(pipeline, cluster, digest)
     name = digest.removeprefix("sha256:")[:12]
     file = cluster.state / "locks" / f"{name}.lock"
     with (
         alone(file, f"the other writer to {name}", _LOCK_SECONDS),
         connect(cluster) as registry,
     ):
-        wanted = [*_envelopes(pipeline, registry, digest), signed]
+        wanted = [*_envelopes(registry, digest), signed]
         for _ in range(_ATTEMPTS):
-            there = _envelopes(pipeline, registry, digest)
+            there = _envelopes(registry, digest)
             missing = [one for one in wanted if not any(one.same(other) for other in there)]
             if not missing:
                 return
             for one in missing:
-                cosign.attach(image, one, keys.docker_config(cluster))
-        there = _envelopes(pipeline, registry, digest)
+                cosign.attach(registry.repository, digest, one)
+        there = _envelopes(registry, digest)
         if not all(any(one.same(other) for other in there) for one in wanted):
             raise NotReached(
                 f"the registry does not keep what is attached to {digest[:19]}: somebody else writes there",
@@ -108,7 +107,7 @@ def read(
     pipeline: Pipeline, cluster: Cluster, registry: Registry, digest: str, kind: str, signers: Iterable[str]
 ) -> Attached:
     """The statements of one kind about a digest that one of `signers` made, and those that do not count."""
-    attached = registry.attestations(pipeline.image.name, digest)
+    attached = registry.attestations(digest)
     ours: list[tuple[cosign.Envelope, dict[str, Any]]] = []
     rejected: list[Rejected] = []
     for text in attached:
@@ -123,7 +122,7 @@ def read(
         elif document["predicateType"] not in _KNOWN:
             rejected.append(Rejected(f"an attestation has the unknown kind {document['predicateType']}", {}))
     names = list(signers)
-    verified = {name: _verified(pipeline, cluster, digest, kind, name) for name in names} if ours else {}
+    verified = {name: _verified(cluster, registry, digest, kind, name) for name in names} if ours else {}
     statements: list[Statement] = []
     for one, document in ours:
         signer = next((name for name in names if any(one.same(other) for other in verified[name])), None)
@@ -146,17 +145,11 @@ def first(error: ValidationError) -> str:
     return f"{where}: {wrong['msg']}"
 
 
-def reference(pipeline: Pipeline, cluster: Cluster, digest: str) -> str:
-    """The image as this host names it."""
-    return f"{cluster.registry_host}/{pipeline.image.name}@{digest}"
-
-
 def _verified(
-    pipeline: Pipeline, cluster: Cluster, digest: str, kind: str, signer: str
+    cluster: Cluster, registry: Registry, digest: str, kind: str, signer: str
 ) -> list[cosign.Envelope]:
-    image = reference(pipeline, cluster, digest)
     try:
-        return cosign.verify(image, kind, keys.public(cluster, signer), keys.docker_config(cluster))
+        return cosign.verify(registry.repository, digest, kind, keys.public(cluster, signer))
     except cosign.NotVerified:
         return []
 
@@ -186,9 +179,9 @@ def _wrong_subject(pipeline: Pipeline, digest: str, document: dict[str, Any]) ->
     return ""
 
 
-def _envelopes(pipeline: Pipeline, registry: Registry, digest: str) -> list[cosign.Envelope]:
+def _envelopes(registry: Registry, digest: str) -> list[cosign.Envelope]:
     found = []
-    for text in registry.attestations(pipeline.image.name, digest):
+    for text in registry.attestations(digest):
         try:
             found.append(cosign.envelope(text))
         except ValueError:
