@@ -11,9 +11,9 @@ import pytest
 from delivery.build import image
 from delivery.errors import BadInput, PlatformError, Refused
 from delivery.parts import credentials
+from delivery.parts import registry as registries
 from delivery.parts.credentials import write_private
 from delivery.parts.git import Repository
-from delivery.parts import registry as registries
 from delivery.parts.registry import (
     Falsified,
     LoginRefused,

@@ -109,6 +109,7 @@ class Door:
     spoil: Callable[[str, bytes], bytes] | None = None  # path, body -> what is answered instead
     forbids: str = ""  # an action that no user may do: 403
     port: int = 0
+    realm: str = ""  # where the token server is, where it is not here
     asked: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -194,7 +195,9 @@ class _Handler(BaseHTTPRequestHandler):
             right, challenge = self.door.knows(told) is not None, f'Basic realm="{SERVICE}"'
         else:
             right = self.door.tokens.allows(told.removeprefix("Bearer "), repository, action)
-            challenge = f'Bearer realm="https://{self.door.host}/token",service="{SERVICE}"'
+            challenge = (
+                f'Bearer realm="https://{self.door.realm or self.door.host}/token",service="{SERVICE}"'
+            )
             if repository:
                 challenge += f',scope="repository:{repository}:{"pull" if action == "pull" else "pull,push"}"'
             if told:

@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import subprocess
 from importlib.resources import as_file, files
 from typing import Any
 
 from delivery.errors import PlatformError
 from delivery.parts import certificates, direct
+from delivery.parts.daemon import one_line
 from delivery.parts.registry import Repository
 
 SECONDS = 120
@@ -21,6 +23,7 @@ def sbom(repository: Repository, digest: str) -> dict[str, Any]:
     """The bill of materials of an image, as CycloneDX."""
     image = repository.at(digest)
     settings = {
+        "NO_COLOR": "1",
         "SYFT_CHECK_FOR_APP_UPDATE": "false",
         "SYFT_FILE_METADATA_SELECTION": "none",
         "SYFT_REGISTRY_INSECURE_USE_HTTP": str(repository.plain_http).lower(),
@@ -35,7 +38,7 @@ def sbom(repository: Repository, digest: str) -> dict[str, Any]:
             if repository.ca:
                 settings["SYFT_REGISTRY_CA_CERT"] = str(authorities)
             done = subprocess.run(
-                [str(program), f"registry:{image}", "--quiet", "--output", "cyclonedx-json"],
+                [str(program), f"registry:{image}", "--output", "cyclonedx-json"],
                 env=os.environ | settings | direct.environment(),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -51,9 +54,13 @@ def sbom(repository: Repository, digest: str) -> dict[str, Any]:
     except ValueError:
         found = {}
     if not found.get("components"):
-        lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
         raise NoSbom(
-            f"syft lists nothing in {image[-71:]}: {lines[-1][:300] if lines else 'it said nothing'}",
+            f"syft lists nothing in {image[-71:]}: {_reason(done.stderr.decode('utf-8', 'replace'))}",
             "build again: delivery build",
         )
     return dict(found)
+
+
+def _reason(text: str) -> str:
+    plain = [re.sub(r"\x1b\[[\d;]*m|^\[\d+\]\s+ERROR ", "", line) for line in text.strip().splitlines()]
+    return one_line(plain[-1] if plain else "it said nothing")
