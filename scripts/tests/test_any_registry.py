@@ -233,7 +233,7 @@ def test_no_login(door: Door, docker_home: Path) -> None:
     """Without a login the error names the file that has none, and the command that makes one."""
     where = f"registry {door.host} asks for a login, and {docker_home}/config.json"
     with Registry(at(door)) as registry:
-        with pytest.raises(LoginRefused, match=f"{where}, which is not there, has none for it") as refused:
+        with pytest.raises(LoginRefused, match=rf"{where} \(which is not there\) has none for it") as refused:
             registry.tags()
         assert refused.value.hint == f"docker login {door.host}"
     log_in(docker_home, "ghcr.io")
@@ -301,9 +301,9 @@ def test_a_credential_helper(
             "echo 'no session: vault login'; exit 1",
             "docker-credential-vault, which .* does not work: .*no session: vault login",
         ),
-        ("echo hello", "docker-credential-vault, which .*, gave no login"),
+        ("echo hello", r"docker-credential-vault \(named in .*\) gave no login"),
         ("""echo '{"Username": "<token>", "Secret": "x"}'""", "identity token for localhost"),
-        ("sleep 5", "docker-credential-vault, which .*, does not answer within"),
+        ("sleep 5", r"docker-credential-vault \(named in .*\) does not answer within"),
     ],
     ids=["refuses", "babbles", "identity-token", "hangs"],
 )

@@ -201,12 +201,12 @@ def test_a_push_without_a_login(played: Daemon, home: Path) -> None:
     played.stream = [*PUSHING, {"error": said}]
     elsewhere = Repository("ghcr.io/acme/shop")
     with pytest.raises(
-        docker.PushFailed, match=re.escape(f"nobody, for so says {home}/config.json")
+        docker.PushFailed, match=re.escape(f"nobody: no login in {home}/config.json")
     ) as refused:
         docker.push(elsewhere, "15")
     assert refused.value.hint == "docker login ghcr.io"
     log_in(home, "ghcr.io")
-    with pytest.raises(docker.PushFailed, match=re.escape(f"asked as delivery, as {home}/config.json")):
+    with pytest.raises(docker.PushFailed, match=re.escape(f"asked as delivery, by {home}/config.json")):
         docker.push(elsewhere, "15")
 
 

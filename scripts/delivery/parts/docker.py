@@ -43,6 +43,7 @@ __all__ = [
 DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
 _WELL = "is Docker well? docker info"
 _UP = "is the registry up? delivery doctor"
+_LOGIN = re.compile(r"denied|unauthorized|authentication required|no basic auth|forbidden|\b40[13]\b", re.I)
 _CONTAINERD = "io.containerd.snapshotter.v1"
 
 
@@ -188,13 +189,11 @@ def push(repository: Repository, tag: str) -> str:
 def _push_failed(what: str, said: str, repository: Repository, login: Found) -> PlatformError:
     if re.search(r"x509|certificate|tls: ", said, re.I):
         return certificate_unknown(repository.host, said)
-    if re.search(
-        r"denied|unauthorized|authentication required|no basic auth|forbidden|\b40[13]\b", said, re.I
-    ):
-        who = (
-            f"{login.login.username}, as {login.asked}"
+    if _LOGIN.search(said):
+        user = (
+            f"{login.login.username}, by {login.asked}"
             if login.login
-            else f"nobody, for so says {login.asked}"
+            else f"nobody: no login in {login.asked}"
         )
-        return PushFailed(f"{what}: {said} (asked as {who})".replace(",)", ")"), repository.log_in)
+        return PushFailed(f"{what}: {said} (asked as {user})", repository.log_in)
     return PushFailed(f"{what}: {said}", _UP)

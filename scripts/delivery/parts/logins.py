@@ -41,13 +41,13 @@ def find(host: str, folder: Path | None = None) -> Found:
         settings = json.loads(file.read_text(encoding="utf-8"))
         config = auth.load_config(config_dict=settings) if settings else auth.AuthConfig({})
     except FileNotFoundError:
-        return Found(None, f"{file}, which is not there,")
+        return Found(None, f"{file} (which is not there)")
     except (OSError, ValueError, AttributeError, DockerException) as error:
         raise LoginsUnreadable(
             f"{file} cannot be read: {daemon.short(error)}", "mend it: docker login"
         ) from None
     helper = config.get_credential_store(host)
-    asked = f"docker-credential-{helper}, which {file} names," if helper else str(file)
+    asked = f"docker-credential-{helper} (named in {file})" if helper else str(file)
     try:
         [found] = heard(lambda: [config.resolve_authconfig(host)], SECONDS)
     except TimeoutError:
