@@ -199,7 +199,7 @@ def test_a_push_without_a_login(played: Daemon, home: Path) -> None:
     """A registry that refuses a push is named with the login that was sent, and with the file it is from."""
     said = "denied: requested access to the resource is denied"
     played.stream = [*PUSHING, {"error": said}]
-    elsewhere = Repository("ghcr.io/acme/shop")
+    elsewhere = Repository(name="ghcr.io/acme/shop")
     with pytest.raises(
         docker.PushFailed, match=re.escape(f"nobody: no login in {home}/config.json")
     ) as refused:
@@ -217,7 +217,7 @@ def test_a_push_to_a_registry_that_docker_does_not_trust(played: Daemon) -> None
     with pytest.raises(
         docker.CertificateUnknown, match=r"certificate of registry\.acme\.test:5443"
     ) as refused:
-        docker.push(Repository("registry.acme.test:5443/shop"), "15")
+        docker.push(Repository(name="registry.acme.test:5443/shop"), "15")
     assert "/etc/docker/certs.d/registry.acme.test:5443/ca.crt" in refused.value.hint
 
 

@@ -148,7 +148,11 @@ def test_tags(stocked: World, shelf: Shelf) -> None:
     shelf.push("15", REVISION, "15", REVISION, "latest")
     with opened(stocked) as registry:
         assert sorted(registry.tags()) == sorted(["15", REVISION, "latest"])
-    with Registry(replace(registry.repository, reached=f"{registry.host}/nobody/nothing")) as nothing:
+    ours = registry.repository
+    elsewhere = registries.Repository(
+        name=f"{ours.host}/nobody/nothing", plain_http=True, docker_config=ours.docker_config
+    )
+    with Registry(elsewhere) as nothing:
         assert nothing.tags() == []
         assert nothing.digest("1") is None
 
@@ -178,7 +182,7 @@ def test_wrong_login(stocked: World, shelf: Shelf) -> None:
 
 def test_registry_down(world: World) -> None:
     """A registry that is down is named, and what it holds is unknown."""
-    nowhere = registries.Repository("localhost:1/manual-app", plain_http=True)
+    nowhere = registries.Repository(name="localhost:1/manual-app", plain_http=True)
     with (
         Registry(nowhere, seconds=1) as registry,
         pytest.raises(RegistryUnreachable, match="localhost:1 does not answer") as refused,

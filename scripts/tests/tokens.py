@@ -27,6 +27,7 @@ from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 import jwt
 import trustme
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 SERVICE, ISSUER = "registry.example.test", "token.example.test"
 _ROUTES = ("/manifests/", "/blobs/", "/tags/", "/referrers/")
@@ -64,8 +65,6 @@ class Tokens:
             base64.b64encode(ssl.PEM_cert_to_DER_cert(one.bytes().decode())).decode()
             for one in leaf.cert_chain_pems
         ]
-        from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
         self._public = load_pem_private_key(self._key, None).public_key()
 
     def sign(self, user: str, scopes: list[str]) -> str:

@@ -83,7 +83,7 @@ def _image(daemon: Any, target: Target) -> str:
     except ImageNotFound:
         auth = logins.find(repository.host, repository.docker_config).for_docker
         for said in daemon.api.pull(
-            repository.address, tag=target.wanted.digest, stream=True, decode=True, auth_config=auth
+            repository.here, tag=target.wanted.digest, stream=True, decode=True, auth_config=auth
         ):
             if "error" in said:
                 unknown(f"docker pull {name[:80]}: {_line(said['error'])}")

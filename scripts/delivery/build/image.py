@@ -203,7 +203,7 @@ def _build(
                 progress.update(line)
 
             try:
-                docker.build(context, f"{registry.repository.address}:{revision}", arguments, note)
+                docker.build(context, f"{registry.repository.here}:{revision}", arguments, note)
             except docker.BuildFailed as error:
                 raise docker.BuildFailed(error.message, f"{error.hint}; the whole log: {log}") from None
     record = {

@@ -159,13 +159,13 @@ def push(repository: Repository, tag: str) -> str:
     Docker's classic store reports it in a message of its own and as a line for people, containerd's store in
     that line alone: both are read, and one digest must come of it.
     """
-    what = f"docker push {repository.address}:{tag}"
+    what = f"docker push {repository.here}:{tag}"
     line = re.compile(rf"^{re.escape(tag)}: digest: (\S+) size: \d+$")
     login = find(repository.host, repository.docker_config)
     digests: dict[str, None] = {}
     with closing(client(seconds=300)) as daemon, failing(what, PushFailed, _UP):
         for message in daemon.api.push(
-            repository.address, tag=tag, stream=True, decode=True, auth_config=login.for_docker
+            repository.here, tag=tag, stream=True, decode=True, auth_config=login.for_docker
         ):
             if error := error_in(message):
                 raise _push_failed(what, one_line(error), repository, login)

@@ -80,23 +80,23 @@ class Repository:
     )
 
     @property
-    def address(self) -> str:
+    def here(self) -> str:
         """The repository as programs on this machine name it: host and path."""
         return self.reached or self.name
 
     @property
     def host(self) -> str:
         """The registry, by the name that logins go by."""
-        return self.address.partition("/")[0]
+        return self.here.partition("/")[0]
 
     @property
     def path(self) -> str:
         """What the repository is called inside its registry."""
-        return self.address.partition("/")[2]
+        return self.here.partition("/")[2]
 
     def at(self, digest: str) -> str:
         """An image of this repository as programs on this machine name it."""
-        return f"{self.address}@{digest}"
+        return f"{self.here}@{digest}"
 
     @property
     def log_in(self) -> str:
