@@ -27,26 +27,45 @@ _SUFFIXES = ("-migrate-0123456789ab", "-e2e-control-plane")
 
 @dataclass(frozen=True)
 class Spelling:
-    """A name as Kubernetes, registries and folders write it, and as Python, Prometheus and PostgreSQL do."""
+    """A name as Kubernetes, registries and folders write it, and as Python, Prometheus and PostgreSQL do.
+
+    The two always differ. Where they were alike, the app's folder would stand in the way of its own Python package
+    (`import shop` finds shop/ before shop/shop/), and a next name could not tell which one is meant.
+    """
 
     name: str
 
     @property
     def module(self) -> str:
         """The Python package, which is also the prefix of metrics and the name of the database."""
-        return self.name.replace("-", "_")
+        return self.name.replace("-", "_") if "-" in self.name else f"{self.name}_app"
+
+    def spelled_in(self, text: str) -> bool:
+        """Whether one of the two stands in a text, as a word."""
+        return bool(self.pattern.search(text))
 
     @property
-    def expression(self) -> str:
-        """An extended regular expression for both spellings."""
-        return "|".join(dict.fromkeys((self.name, self.module)))
+    def pattern(self) -> re.Pattern[str]:
+        """Finds both, each as a word; what was found is group 1 or 2."""
+        # A dash says that it is a name: an underscore beside it is not part of the word. `shop_2` is another word.
+        beside = "A-Za-z0-9" if "-" in self.name else "A-Za-z0-9_"
+        module = rf"(?<![A-Za-z0-9])({self.module})(?![A-Za-z0-9])"
+        return re.compile(rf"{module}|(?<![{beside}])({self.name})(?![{beside}])")
 
 
 def renamed(text: str, old: Spelling, new: Spelling) -> str:
     """The text, or the path, with one name for another wherever it stands as a word."""
-    spelled = {old.module: new.module, old.name: new.name}
-    word = rf"(?<![A-Za-z0-9])({old.expression})(?![A-Za-z0-9])"
-    return re.sub(word, lambda found: spelled[found[1]], text)
+    return old.pattern.sub(lambda found: new.module if found[1] else new.name, text)
+
+
+def renamed_prose(text: str, old: Spelling, new: Spelling) -> str:
+    """The same for Markdown, where what stands in columns goes on standing in columns."""
+
+    def line(found: re.Match[str]) -> str:
+        word, gap = renamed(found[1], old, new), len(found[0])
+        return word + " " * max(2, gap - len(word)) if word != found[1] else found[0]
+
+    return renamed(re.sub(r"(?m)^(\S+) {2,}(?=\S)", line, text), old, new)
 
 
 def kept(path: str) -> bool:
@@ -75,19 +94,20 @@ def insist(
         raise _refused(name, "the repository has a part of that name")
     if name in parts:
         raise _refused(name, f"a chart in {pipeline.chart.path}/charts is called so")
-    if python and (why := _module_taken(spelling.module)):
+    if python and (why := _module_taken(name) or _module_taken(spelling.module)):
         raise _refused(name, why)
 
 
 def _module_taken(module: str) -> str:
+    """Whose the module of that name is already: the app's folder and its package can both be imported."""
     from importlib.metadata import packages_distributions
 
     if keyword.iskeyword(module):
-        return f"its Python package cannot be called {module}, a word of the language"
+        return f"{module} is a word of Python"
     if module in sys.stdlib_module_names:
-        return f"its Python package would hide Python's own {module}"
+        return f"it would hide Python's own module {module}"
     if owners := packages_distributions().get(module):
-        return f"its Python package would hide {module} of {owners[0]}"
+        return f"it would hide the module {module} of {owners[0]}"
     return ""
 
 

@@ -16,4 +16,4 @@ def print_adopted(done: Adopted, dry_run: bool) -> None:
         print(f'  keep it         git commit -m "This is {done.name}"')
         print("  take it back    git reset --hard")
     if done.missing:
-        print(f"say under sites in pipeline.yaml, for site {done.site}: {', '.join(done.missing)}")
+        print(f"still to say in pipeline.yaml, under sites, for {done.site}: {'; '.join(done.missing)}")

@@ -4,6 +4,7 @@ Everything is done in a worktree of Git's, beside the checkout. Only when pipeli
 checkout get the result, staged and not committed: a person looks at it first, and Git takes it back.
 """
 
+import contextlib
 import importlib.util
 import re
 import shutil
@@ -79,7 +80,7 @@ def run(pipeline: Pipeline, wanted: Wanted, dry_run: bool = False) -> Adopted:
     old, new = Spelling(pipeline.chart.release), Spelling(facts.name)
     if new != old:
         _insist_on_name(pipeline, repository, old, new)
-        _insist_on_words(repository, old, new)
+        _insist_on_words(repository, old)
     before = repository.run("write-tree")
     with _worktree(repository, before) as copy:
         after_ = _adopted(copy, pipeline, old, new, facts)
@@ -139,28 +140,22 @@ def _insist_on_name(pipeline: Pipeline, repository: git.Repository, old: Spellin
     renamed.insist(pipeline, new.name, taken, parts, python)
 
 
-def _insist_on_words(repository: git.Repository, old: Spelling, new: Spelling) -> None:
-    """A name without a dash may be an ordinary word too, and spells its Python package as it spells itself."""
+def _insist_on_words(repository: git.Repository, old: Spelling) -> None:
+    """A name without a dash may be an ordinary word of the repository too: nobody could tell one from the other."""
     if "-" in old.name:
         return
     commit = repository.run("log", "-1", "--format=%H", f"-Srelease: {old.name}", "--", FILE)
     parent = f"{commit}^"
     if not commit or not repository.ok("cat-file", "-e", f"{parent}:{FILE}"):
         return  # it never had another name
-    found = ""
-    if repository.ok("grep", "-q", "-I", "-E", _word(old), parent, "--", ".", ":!*.md", f":!{FILE}"):
-        found = f"{old.name} was a word of this repository before it was the app's name"
-    elif "-" in new.name:
-        found = f"{old.name} and its Python package are spelled alike, {new.name} and {new.module} are not"
-    if found:
+    word = f"(^|[^A-Za-z0-9_]){old.name}([^A-Za-z0-9_]|$)"
+    with contextlib.suppress(git.GitFailed):
+        found = repository.run("grep", "-l", "-I", "-E", word, parent, "--", ".", ":!*.md", f":!{FILE}")
         raise BadInput(
-            f"cannot tell which {old.name} to replace: {found}",
+            f"cannot tell which {old.name} to replace: before it was the app's name, it was a word of "
+            f"{found.splitlines()[0].partition(':')[2]}",
             f"go back to the name before, then adopt again: git revert {commit[:12]}",
         )
-
-
-def _word(name: Spelling) -> str:
-    return f"(^|[^A-Za-z0-9])({name.expression})([^A-Za-z0-9]|$)"
 
 
 def _insist_clean(repository: git.Repository) -> None:
@@ -234,7 +229,8 @@ def _rename(copy: git.Repository, old: Spelling, new: Spelling) -> None:
             text = _text(file)
         except UnicodeDecodeError:
             continue
-        if "\0" in text or (changed := renamed.renamed(text, old, new)) == text:
+        change = renamed.renamed_prose if file.suffix == ".md" else renamed.renamed
+        if "\0" in text or (changed := change(text, old, new)) == text:
             continue
         _put(file, changed)
         if file.suffix == ".py":
@@ -257,7 +253,7 @@ def _title(file: Path, new: Spelling) -> None:
         return
     text = _text(file)
     title = re.search(r"^# (.*)$", text, re.MULTILINE)
-    if title and not re.search(_word(new), title[1]):
+    if title and not new.spelled_in(title[1]):
         _put(file, f"{text[: title.start(1)]}{new.name}: {title[1]}{text[title.end(1) :]}")
 
 
@@ -280,15 +276,12 @@ def _missing(pipeline: Pipeline, name: str) -> tuple[str, ...]:
     if not isinstance(site, Site):
         return ()
     places = {one.name: site.environments.get(one.name, Place()) for one in pipeline.environments}
-    return (
-        *(
-            f"the context of {one}"
-            for one, place in places.items()
-            if not (place.context or place.in_cluster)
-        ),
-        *(f"the url of {one}" for one, place in places.items() if not place.url),
-        *(f"the signer {one}" for one in pipeline.signed_by if one not in site.signers),
-    )
+    lacking = {
+        "context": [one for one, place in places.items() if not (place.context or place.in_cluster)],
+        "url": [one for one, place in places.items() if not place.url],
+        "signer": [one for one in pipeline.signed_by if one not in site.signers],
+    }
+    return tuple(f"{what} of {', '.join(names)}" for what, names in lacking.items() if names)
 
 
 def _swept(root: Path, *folders: str) -> None:
