@@ -323,14 +323,14 @@ def test_provenance_and_sbom(stocked: World, digest: str, monkeypatch: pytest.Mo
     with connect(stocked.context.site.image) as registry:
         world = (stocked.context, registry, digest)
         assert provenance.missing(*world) == [statements.SBOM, statements.PROVENANCE]
-        made = provenance.provenance(stocked.context, parameters, bases, "a", "b")
+        made = provenance.provenance(stocked.context, REVISION, parameters, bases, "a", "b")
         statements.put(stocked.context, digest, statements.PROVENANCE, made, "build")
         assert provenance.missing(*world) == [statements.SBOM]
-        provenance.complete(*world, parameters, bases, "a", "b")
+        provenance.complete(*world, REVISION, parameters, bases, "a", "b")
         assert provenance.missing(*world) == []
         assert provenance.sbom(*world) == {"bomFormat": "CycloneDX", "components": [{}]}
         before = registry.attestations(stocked.context.site.image.path, digest)
-        provenance.complete(*world, parameters, bases, "a", "b")
+        provenance.complete(*world, REVISION, parameters, bases, "a", "b")
         assert registry.attestations(stocked.context.site.image.path, digest) == before
         attached = statements.read(*world, statements.PROVENANCE, ["build"])
     [said] = attached.statements
