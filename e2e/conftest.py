@@ -81,9 +81,9 @@ def prod(platform: Checkout, stage: Build) -> Build:
 def next_build(platform: Checkout, prod: Build) -> Build:
     """A newer commit of the app, built and running in dev; stage and prod are still at the one before."""
     platform.pull()
-    marker = platform.path / "manual-app" / "CHANGES"
+    marker = platform.path / platform.pipeline.image.context / "CHANGES"
     marker.write_text(f"{marker.read_text() if marker.exists() else ''}one more change\n", encoding="utf-8")
-    platform.commit("manual-app: one more change")
+    platform.commit(f"{platform.app}: one more change")
     built = platform.delivery("build", "--format", "json").json
     platform.delivery("deploy", "--digest", built["digest"])
     return Build(built["digest"], built["build"], built["revision"])

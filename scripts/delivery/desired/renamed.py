@@ -104,7 +104,7 @@ def _module_taken(module: str) -> str:
 
     if keyword.iskeyword(module):
         return f"{module} is a word of Python"
-    if module in sys.stdlib_module_names:
+    if module in sys.stdlib_module_names or module == "test":  # Python leaves its own tests out of that list
         return f"it would hide Python's own module {module}"
     if owners := packages_distributions().get(module):
         return f"it would hide the module {module} of {owners[0]}"
