@@ -27,7 +27,7 @@ _SUFFIXES = ("-migrate-0123456789ab", "-e2e-control-plane")
 
 @dataclass(frozen=True)
 class Spelling:
-    """A name as Kubernetes, registries and folders write it, and as Python, Prometheus and PostgreSQL do.
+    """A name as Kubernetes, registries and folders write it, and as Python, Prometheus and databases do.
 
     The two always differ. Where they were alike, the app's folder would stand in the way of its own Python package
     (`import shop` finds shop/ before shop/shop/), and a next name could not tell which one is meant.
