@@ -356,7 +356,7 @@ def test_docker_hub_goes_by_many_names(docker_home: Path) -> None:
 
 def test_something_else_than_a_registry(docker_home: Path) -> None:
     """A web site in a registry's place is told from one: not an empty repository, not a traceback."""
-    from scripts.tests.played import Answering, serving
+    from scripts.tests.fake_cluster import Answering, serving
 
     class Site(Answering):
         def do_GET(self) -> None:
