@@ -90,7 +90,7 @@ class Checkout:
         done = subprocess.run(
             [Path(sys.executable).with_name("delivery"), *arguments],
             cwd=self.path,
-            env={**os.environ, **environment},
+            env={**os.environ, "DELIVERY_SITE": self.site, **environment},
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,

@@ -62,12 +62,14 @@ def test_another_kube_context_is_never_touched(
     platform: Checkout, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """A kubeconfig that is not the one `up` made stops every verb: exit 4."""
-    state = tmp_path_factory.mktemp("foreign") / platform.cluster.name
+    state = tmp_path_factory.mktemp("foreign") / platform.site
     state.mkdir()
-    mine = platform.cluster.kubeconfig.read_text().replace(platform.cluster.context, "production")
-    (state / "kubeconfig").write_text(mine)
+    mine, context = platform.cluster.kubeconfig, platform.cluster.context
+    (state / "kubeconfig").write_text(mine.read_text().replace(context, "production"))
+    site = (platform.cluster.state / "site.yaml").read_text()
+    (state / "site.yaml").write_text(site.replace(str(mine), str(state / "kubeconfig")))
     ran = platform.delivery("promote", "stage", expect=4, DELIVERY_STATE=str(state.parent))
-    assert platform.cluster.name in ran.error
+    assert f"has no usable context {context}" in ran.error
 
 
 @pytest.mark.parametrize("role", ["registry", "gateway"])

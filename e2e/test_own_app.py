@@ -25,7 +25,7 @@ def fork(platform: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """A clone in which the sample was replaced; what it leaves in Docker is removed."""
     path = tmp_path_factory.mktemp("fork") / "hello"
     subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", platform.path, path], check=True)
-    made = Checkout(path, platform.site)
+    made = Checkout(path, "hello")
     sample = made.pipeline
     made.git("rm", "--quiet", "-r", sample.image.context, sample.chart.path)
     shutil.copytree(OWN, path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("pipeline.yaml"))
@@ -36,8 +36,14 @@ def fork(platform: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     for environment in written["environments"]:
         environment["values"] = f"hello-chart/values-{environment['name']}.yaml"
         (path / environment["values"]).write_text(
-            f"environment: {environment['name']}\nimage:\n  tag: set-by-promotion\n  digest: set-by-promotion\n"
+            f"environment: {environment['name']}\n"
+            "image:\n  repository: set-by-promotion\n  tag: set-by-promotion\n  digest: set-by-promotion\n"
         )
+    # Their own image repository, in the registry that is there.
+    site = platform.context.site.model_dump(mode="json", exclude_defaults=True) | {"name": made.site}
+    for name in ("name", "reached"):
+        site["image"][name] = f"{site['image'][name].rpartition('/')[0]}/hello"
+    written["sites"].append(site)
     with file.open("w", encoding="utf-8") as out:
         YAML().dump(written, out)
     made.commit("our own app")
@@ -46,7 +52,7 @@ def fork(platform: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     try:
         for image in client.images.list():
             for tag in image.tags:
-                if tag.startswith(("hello-ci:", f"{made.cluster.registry_host}/hello:")):
+                if tag.startswith(("hello-ci:", f"{made.context.site.image.here}:")):
                     client.images.remove(tag)
     finally:
         client.close()
