@@ -25,8 +25,8 @@ down: .venv/ready ## remove it all; stops Docker if it was started from here
 test: .venv/ready ## the fast tests: seconds, no Docker
 	@$(BIN)/python -m pytest -n 3 -m 'not slow'
 
-lint: .venv/ready ## style and types
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+lint: .venv/ready ## style and types, and that what follows from pipeline.yaml is as it says
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/delivery generate --check
 
 e2e: .venv/ready ## from a bare machine to all tests passed, on a cluster of its own
 	@$(BIN)/python -m pytest e2e $(E2E)

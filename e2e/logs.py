@@ -33,7 +33,8 @@ def main(folder: Path) -> None:
     }
     for name, command in asked.items():
         (folder / name).write_text(_said(command), encoding="utf-8")
-    for namespace, pod in _pods(kubectl):
+    environments = {environment.namespace for environment in pipelines.load().environments}
+    for namespace, pod in _pods(kubectl, environments | {"argocd", "cosign-system"}):
         logs = [*kubectl, "-n", namespace, "logs", pod, "--all-containers", "--tail=500"]
         (folder / f"{namespace}-{pod}.log").write_text(_said(logs), encoding="utf-8")
     for file in (cluster.state / "kind.log", cluster.state / "build.log", paths.host("dockerd.log")):
@@ -42,7 +43,7 @@ def main(folder: Path) -> None:
     print(f"logs are in {folder}", file=sys.stderr)
 
 
-def _pods(kubectl: list[str]) -> Iterator[tuple[str, str]]:
+def _pods(kubectl: list[str], namespaces: set[str]) -> Iterator[tuple[str, str]]:
     rows = _said([*kubectl, "get", "pods", "-A", "--no-headers"]).splitlines()
     namespaces = {"argocd", "cosign-system", *(one.namespace for one in pipelines.load().environments)}
     for fields in (row.split() for row in rows):

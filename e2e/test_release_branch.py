@@ -4,11 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 from delivery.parts import git
+from local import install
 
 from e2e.conftest import Build
 from e2e.delivery import Checkout, consistently
 
-TAG = "v1.0"  # as argocd/release-branch/manual-app-prod.yaml has it
+TAG = "v1.0"  # as argocd/release-branch/tag.yaml has it
 
 
 @pytest.fixture
@@ -63,9 +64,9 @@ def test_stage_follows_release_and_prod_stands_on_its_tag(
 
 
 def apply(platform: Checkout, strategy: str) -> None:
-    """The three Applications of a strategy, as argocd/README.md says."""
-    folder = str(platform.path / "argocd" / strategy)
-    platform.kubectl("apply", "--server-side", "--force-conflicts", "-k", folder)
+    """The Applications of a strategy, as argocd/README.md says, with the address of this cluster's Git server."""
+    with install.as_seen_here(platform.cluster) as folder:
+        platform.kubectl("apply", "--server-side", "--force-conflicts", "-k", f"{folder}/{strategy}")
 
 
 def follows(platform: Checkout, environment: str, commit: str) -> None:

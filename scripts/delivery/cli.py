@@ -17,7 +17,7 @@ from delivery.errors import INTERRUPTED, BadInput, DeliveryError, NotReached, Pl
 
 if TYPE_CHECKING:
     from delivery.context import Context
-    from delivery.pipeline import Environment
+    from delivery.pipeline import Environment, Pipeline
 
 app = typer.Typer(
     name="delivery",
@@ -27,6 +27,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+
+environment_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(environment_app, name="environment", help="Add or remove an environment.")
 
 
 class Format(StrEnum):
@@ -250,6 +254,58 @@ def history(
 
 
 @app.command()
+def generate(
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit 1 and name the files that are stale.")
+    ] = False,
+) -> None:
+    """Write what follows from pipeline.yaml: Applications, projects, namespaces, what the cluster demands."""
+    from delivery.verbs import generate as generating
+
+    _print(generating.run(_pipeline(), check))
+
+
+@app.command()
+def policy(
+    image: Annotated[
+        list[str] | None,
+        typer.Option(help="A pinned image that may run beside what the chart names, repeatable."),
+    ] = None,
+) -> None:
+    """Print what the cluster is to refuse by itself, for `kubectl apply --server-side -f -`."""
+    from delivery.verbs import policy as policies
+
+    _print(policies.run(_context(), image or ()))
+
+
+@environment_app.command("add")
+def add_environment(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What the new environment is called.")],
+    after: Annotated[str, typer.Option(help="The environment that it takes its digests from.")],
+    requires: Annotated[
+        list[str] | None,
+        typer.Option(help="A suite that must pass there, repeatable; else those of the one before."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the difference; write nothing.")] = False,
+) -> None:
+    """Add an environment: pipeline.yaml, its values file, and everything that follows. Prints the difference."""
+    from delivery.verbs import environment
+
+    _print(environment.add(_pipeline(), name, after, requires or (), dry_run))
+
+
+@environment_app.command("remove")
+def remove_environment(
+    name: EnvironmentName,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the difference; write nothing.")] = False,
+) -> None:
+    """Remove an environment, unless one after it would lose its lock. Prints the difference."""
+    from delivery.verbs import environment
+
+    _print(environment.remove(_pipeline(), name, dry_run))
+
+
+@app.command()
 def ci() -> None:
     """Ask what CI asks: does it compile, build, run and answer, and does the chart render?"""
     from delivery.verbs import ci as verb
@@ -301,10 +357,21 @@ def _of_docker(error: Exception) -> PlatformError | None:
     return daemon.typed(error) if daemon else None
 
 
+def _pipeline() -> "Pipeline":
+    from delivery import pipeline
+
+    return pipeline.load()
+
+
 def _context() -> "Context":
     from delivery import context
 
     return context.load(chosen.site)
+
+
+def _print(text: str) -> None:
+    if text:
+        print(text)
 
 
 def _of(environment: str) -> "tuple[Context, Environment]":

@@ -1,11 +1,12 @@
 """pipeline.yaml as typed data: the app, environments in order, the rules of each, the sites."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from delivery.app import App, Questions
 from delivery.errors import BadInput
@@ -18,6 +19,8 @@ Seconds = Annotated[float, Field(gt=0, le=7200)]
 Hours = Annotated[float, Field(gt=0, le=8760)]
 Email = Annotated[str, Field(pattern=r"^[^@\s<>]+@[^@\s<>]+$")]
 BUILD = "build"  # who signs the SBOM and the provenance
+_YAML_WORDS = frozenset(("y", "n", "yes", "no", "on", "off", "true", "false", "null"))
+_TAKEN = re.compile(r"^(argocd|cosign-system|default|kube-.*)$")
 
 
 class Image(Model):
@@ -91,14 +94,38 @@ class Environment(Model):
     """One environment: where its digests come from, which file names them, how it is told, what it asks."""
 
     name: Name
-    source: Name | None
     namespace: Name
     application: Name
     values: RepositoryPath
     sync: Literal["automatic", "exact-commit"]
+    admits: Literal["anything", "pinned", "tested"]  # each is stricter than the one before it
     tests: SuiteRules
     approval: ApprovalRule | None = None
     freeze: tuple[Freeze, ...] = ()
+
+    _source: str | None = PrivateAttr(default=None)
+
+    @field_validator("name", "namespace")
+    @classmethod
+    def _stands_anywhere(cls, text: str) -> str:
+        # In YAML, in Rego, in host names.
+        if not text[0].isalpha() or text in _YAML_WORDS:
+            raise ValueError(
+                f"{text!r} is no name: it begins with a letter, and YAML must not read it as true or null"
+            )
+        return text
+
+    @field_validator("namespace")
+    @classmethod
+    def _is_free(cls, text: str) -> str:
+        if _TAKEN.match(text):
+            raise ValueError(f"the namespace {text} belongs to Kubernetes or to the platform")
+        return text
+
+    @property
+    def source(self) -> str | None:
+        """Where its digests come from: the environment before it, or None for the build."""
+        return self._source
 
 
 class Approver(Model):
@@ -136,12 +163,9 @@ class Pipeline(Model):
     def _agrees_with_itself(self) -> Self:
         previous: str | None = None
         for environment in self.environments:
-            if environment.source != previous:
-                raise ValueError(
-                    f"environment {environment.name} must have source {previous or 'null'} "
-                    f"(the one before it), not {environment.source or 'null'}"
-                )
-            previous = environment.name
+            environment._source, previous = previous, environment.name
+        if self.first.admits == "tested":
+            raise ValueError(f"{self.first.name} comes first: no environment before it could test anything")
         names = [environment.name for environment in self.environments]
         for field in ("name", "namespace", "application", "values"):
             seen = [getattr(environment, field) for environment in self.environments]
@@ -229,16 +253,26 @@ def load(folder: Path | None = None) -> Pipeline:
     """Read and check pipeline.yaml of the checkout; BadInput names file, line and field."""
     folder = folder or root()
     file = folder / FILE
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError
-
     try:
-        data: Any = YAML().load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
     except OSError as error:
         raise BadInput(
             f"{file}: {error.strerror}", "restore it from Git: git checkout pipeline.yaml"
         ) from None
-    except (MarkedYAMLError, UnicodeDecodeError, ValueError) as error:
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{file}: not UTF-8 text: {error.reason}", "mend that file") from None
+    return parse(text, folder)
+
+
+def parse(text: str, folder: Path) -> Pipeline:
+    """The same from a text that is not written yet, as if it were the checkout's pipeline.yaml."""
+    file = folder / FILE
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError
+
+    try:
+        data: Any = YAML().load(text)
+    except (MarkedYAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         what = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise BadInput(

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 from delivery.errors import BadInput, PlatformError
 from delivery.fields import Model, Name, Port
 
+LOCAL_GIT = "git.local"  # what a local site's Git server is called inside its cluster
 FILE = "site.yaml"  # in the state folder of a local site, written by `delivery up`
 
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -84,6 +85,9 @@ class Place(Model):
     context: str | None = None
     in_cluster: bool = False
     url: HttpUrl | None = None  # where its users, and so the suites, reach it
+    destination: Name | None = (
+        None  # what Argo CD calls the cluster, where it is not the one that Argo CD is in
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:

@@ -1,45 +1,43 @@
-"""Admission: what stage and prod refuse by themselves, whoever asks and by whatever way.
+"""Admission: what guarded environments refuse by themselves, whoever asks and by whatever way.
 
-The manifests are in policy/; here they get what only `delivery up` knows: the app's
-repository, the digests of the platform's images in this cluster, the public key of stage's signer.
+delivery.desired.policy has the policies; here they get what only `delivery up` knows, the digests of the platform's
+images in this cluster, and policy-controller is installed, which decides by them.
 """
 
-import io
 import json
 import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from delivery.desired import derived, policy
+from delivery.desired.policy import Manifest
 from delivery.errors import PlatformError
+from delivery.pipeline import Environment
 from delivery.wait import Pending, Reached, until
 from pytest_kind import KindCluster
 from ruamel.yaml import YAML
 
 from local import install as installing
+from local import keys
 from local.catalog import Catalog
 from local.cluster import Cluster
 from local.preload import REPOSITORY
-
-Manifest = dict[str, Any]
 
 MODULE = "github.com/sigstore/policy-controller"
 CONTROLLER = "policy-controller"  # its image among those of the node
 NAMESPACE = "cosign-system"
 READY_LIMIT = 120
 _POLICIES_LIMIT = 30
-_UNSET = "set-by-up"
 # Registry clients speak plain HTTP with names under .localhost alone; the gateway has this name as well.
 _PLAIN_HTTP = ("registry.local:", "registry.localhost:")
 
 
-def install(
-    kind: KindCluster, catalog: Catalog, cluster: Cluster, digests: Mapping[str, str], stage_public_key: Path
-) -> None:
-    """Apply the policies and policy-controller: closed from here on, `wait` returns when prod is open."""
-    _key(stage_public_key)  # before anything is applied
-    source, folder = catalog.module.source(MODULE) / "config", _policy(cluster)
+def install(kind: KindCluster, catalog: Catalog, cluster: Cluster, digests: Mapping[str, str]) -> None:
+    """Apply the policies and policy-controller: closed from here on, `wait` returns when it lets in what is tested."""
+    root = cluster.root
+    _public_keys(cluster)  # before anything is applied
+    source, folder = catalog.module.source(MODULE) / "config", root / "policy"
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary, CONTROLLER)
         shutil.copytree(folder / CONTROLLER, work)
@@ -49,25 +47,29 @@ def install(
         deployment = controller(folder, f"{REPOSITORY}/{CONTROLLER}@{digests[CONTROLLER]}")
         (work / "deployment.yaml").write_text(json.dumps(deployment))
         installing.apply(kind, "--force-conflicts", "-k", str(work))
-    policies = pinned_images(folder, _repository(cluster), _platform(digests))
-    installing.apply(kind, "--force-conflicts", "-f", "-", text=_stream(policies))
+    policies = policy.pinned_images(root, cluster.image, _platform(digests))
+    installing.apply(kind, "--force-conflicts", "-f", "-", text=policy.stream(policies))
 
 
-def wait(
-    kind: KindCluster, catalog: Catalog, cluster: Cluster, digests: Mapping[str, str], stage_public_key: Path
-) -> None:
+def wait(kind: KindCluster, catalog: Catalog, cluster: Cluster, digests: Mapping[str, str]) -> None:
     """Return when policy-controller decides by this cluster's policies; NotReached, PlatformError if not."""
     installing.kubectl(
         kind,
         *("-n", NAMESPACE, "rollout", "status", "deployment/webhook", f"--timeout={READY_LIMIT}s"),
     )
-    policies = evidence(_policy(cluster), _repository(cluster), _platform(digests), _key(stage_public_key))
-    names = [f"clusterimagepolicy/{policy['metadata']['name']}" for policy in policies]
+    repository = cluster.image
+    policies = policy.evidence(
+        *(cluster.root, repository, _platform(digests), _public_keys(cluster)),
+        asked_at=repository.replace(*_PLAIN_HTTP, 1),
+    )
+    if not policies:
+        return
+    names = [f"clusterimagepolicy/{one['metadata']['name']}" for one in policies]
 
     def accepted() -> Reached[None] | Pending:
         # It is its own judge of policies, and may answer some moments after it is Ready.
         try:
-            installing.apply(kind, "--force-conflicts", "-f", "-", text=_stream(policies))
+            installing.apply(kind, "--force-conflicts", "-f", "-", text=policy.stream(policies))
         except PlatformError as error:
             return Pending(error.message)
         return Reached(None)
@@ -78,51 +80,37 @@ def wait(
 
 
 def seen(kind: KindCluster, cluster: Cluster) -> str:
-    """What the last environment says to a dry run of what it must refuse; PlatformError when it would take it."""
-    repository, last = cluster.image, cluster.pipeline.environments[-1]
-    reasons = {
-        f"{repository}:latest": "pinned-images",
-        f"{repository}@sha256:{'0' * 64}": "no matching attestations",
-    }
-    for image, reason in reasons.items():
-        pod = json.dumps(_pod(image, last.namespace))
-        try:
-            installing.kubectl(kind, "create", "--dry-run=server", "-f", "-", text=pod)
-        except PlatformError as error:
-            if reason not in error.message:
-                raise
-        else:
-            raise PlatformError(f"{last.name} would take {image}", "")
-    return f"{last.name} refuses an image by tag, and a digest without evidence"
+    """What guarded environments say to a dry run of what they must refuse; PlatformError when one would take it."""
+    said = []
+    for environment in cluster.pipeline.environments:
+        for image, (what, reason) in _refused(cluster.image, environment).items():
+            pod = json.dumps(_pod(image, environment.namespace))
+            try:
+                installing.kubectl(kind, "create", "--dry-run=server", "-f", "-", text=pod)
+            except PlatformError as error:
+                if reason not in error.message:
+                    raise
+            else:
+                raise PlatformError(f"{environment.name} would take {image}", "")
+            said.append(f"{environment.name} refuses {what}")
+    return "; ".join(said) or "no environment is guarded"
 
 
-def pinned_images(folder: Path, repository: str, platform: list[str]) -> list[Manifest]:
-    """The API server's own policies: `repository` by any digest, of the platform these references."""
-    manifests = _load(folder / "pinned-images.yaml")
-    values = {"repository": json.dumps(repository), "platform": json.dumps(sorted(platform))}
-    for variable in manifests[0]["spec"]["variables"]:
-        if variable["name"] in values:
-            variable["expression"] = values.pop(variable["name"])
-    return _filled(manifests)
-
-
-def evidence(folder: Path, repository: str, platform: list[str], key: str) -> list[Manifest]:
-    """policy-controller's policies: `repository` with evidence signed by `key`, the platform as it is."""
-    manifests = _load(folder / "evidence.yaml")
-    app, pinned = (manifest["spec"] for manifest in manifests)
-    app["images"] = [{"glob": f"{repository}@sha256:*"}]
-    (stage,) = app["authorities"]
-    stage["key"]["data"] = key
-    stage["source"] = [{"oci": repository.replace(*_PLAIN_HTTP, 1)}]
-    pinned["images"] = [{"glob": reference} for reference in sorted(platform)]
-    return _filled(manifests)
+def _refused(repository: str, environment: Environment) -> dict[str, tuple[str, str]]:
+    # Image -> what is wrong with it, and the word that says who refused it.
+    refused = {}
+    if environment.admits != "anything":
+        refused[f"{repository}:latest"] = ("an image by tag", "pinned-images")
+    if environment.admits == "tested":
+        refused[f"{repository}@sha256:{'0' * 64}"] = ("a digest without evidence", "no matching attestations")
+    return refused
 
 
 def controller(folder: Path, image: str) -> Manifest:
     """What differs from upstream's Deployment of policy-controller, with the image that this cluster has."""
     (deployment,) = _load(folder / CONTROLLER / "deployment.yaml")
     deployment["spec"]["template"]["spec"]["containers"][0]["image"] = image
-    return _filled([deployment])[0]
+    return deployment
 
 
 def _pod(image: str, namespace: str) -> Manifest:
@@ -138,43 +126,17 @@ def _pod(image: str, namespace: str) -> Manifest:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [container]}}
 
 
-def _policy(cluster: Cluster) -> Path:
-    return cluster.root / "policy"
-
-
-def _repository(cluster: Cluster) -> str:
-    return cluster.image
+def _public_keys(cluster: Cluster) -> dict[str, str]:
+    """The keys of those whose evidence the cluster asks for."""
+    return {
+        name: keys.public(cluster, name).read_text(encoding="ascii")
+        for name in derived.sources(cluster.pipeline)
+    }
 
 
 def _platform(digests: Mapping[str, str]) -> list[str]:
     return [f"{REPOSITORY}/{name}@{digest}" for name, digest in digests.items() if name != CONTROLLER]
 
 
-def _key(file: Path) -> str:
-    try:
-        text = file.read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError) as error:
-        raise PlatformError(f"{file}: {error}", "make the keys again: delivery up") from None
-    if "BEGIN PUBLIC KEY" not in text:
-        raise PlatformError(f"{file} holds no public key", "make the keys again: delivery up")
-    return text
-
-
 def _load(file: Path) -> list[Manifest]:
     return list(YAML(typ="safe").load_all(file.read_text(encoding="utf-8")))
-
-
-def _filled(manifests: list[Manifest]) -> list[Manifest]:
-    if _UNSET in json.dumps(manifests):
-        raise PlatformError(
-            f"a manifest of policy still says {_UNSET}",
-            "restore it: git checkout policy",
-        )
-    return manifests
-
-
-def _stream(manifests: list[Manifest]) -> str:
-    stream = io.StringIO()
-    for manifest in manifests:
-        stream.write(json.dumps(manifest) + "\n---\n")
-    return stream.getvalue()

@@ -10,12 +10,11 @@ from delivery import pipeline as pipelines
 from delivery.errors import BadInput
 from delivery.files import write_private
 from delivery.pipeline import Pipeline
-from delivery.site import FILE, LocalSite
+from delivery.site import FILE, LOCAL_GIT, LocalSite
 from ruamel.yaml import YAML
 
 ADDRESS = "127.0.0.1"  # nothing is published anywhere else
 _REGISTRY = "registry.local:5000"  # as nodes and pods know it
-_GIT = "git.local"
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ class Cluster:
     @property
     def git_seen_as(self) -> str:
         """The repository as Argo CD sees it."""
-        return f"http://{_GIT}/{self.repository}"
+        return f"http://{LOCAL_GIT}/{self.repository}"
 
     @property
     def git_credentials(self) -> Path:

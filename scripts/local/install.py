@@ -5,9 +5,12 @@ import secrets
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from delivery.desired import derived
+from delivery.desired.derived import Seen
 from delivery.errors import PlatformError
 from delivery.parts import docker, tar
 from delivery.pipeline import Pipeline
@@ -44,24 +47,40 @@ def namespaces(cluster: KindCluster, pipeline: Pipeline, folder: Path) -> None:
     _secret_once(cluster, ARGOCD, "argocd-redis", ["auth"])
 
 
-def argocd(cluster: KindCluster, catalog: Catalog, root: Path) -> None:
+def argocd(kind: KindCluster, catalog: Catalog, cluster: Cluster) -> None:
     """Argo CD core: our kustomization over the pinned version's own manifest; projects and Applications."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder, "install")
-        shutil.copytree(root / "argocd" / "install", work)
+        shutil.copytree(cluster.root / "argocd" / "install", work)
         shutil.copyfile(catalog.argocd_manifest(), work / "core-install.yaml")
-        apply(cluster, "--force-conflicts", "-k", str(work))
+        apply(kind, "--force-conflicts", "-k", str(work))
     kubectl(
-        cluster,
+        kind,
         *("wait", "--for=condition=Established", "--timeout=60s"),
         *("crd/applications.argoproj.io", "crd/appprojects.argoproj.io"),
     )
-    apply(cluster, "-k", str(root / "argocd" / "projects"))
+    with as_seen_here(cluster) as folder:
+        apply(kind, "-k", f"{folder}/projects")
 
 
-def applications(cluster: KindCluster, root: Path) -> None:
-    """The three Applications of the manual-promotion strategy."""
-    apply(cluster, "-k", str(root / "argocd" / "manual-promotion"))
+def applications(kind: KindCluster, cluster: Cluster, strategy: str = "manual-promotion") -> None:
+    """The Applications of a strategy, one for each environment."""
+    with as_seen_here(cluster) as folder:
+        apply(kind, "-k", f"{folder}/{strategy}")
+
+
+@contextmanager
+def as_seen_here(cluster: Cluster) -> Iterator[str]:
+    """A copy of argocd/ whose Applications read this cluster's Git server and deploy into this cluster.
+
+    The files in Git are for the team's own site, where there is one.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        shutil.copytree(cluster.root / "argocd", Path(temporary, "argocd"))
+        for path, text in derived.files(cluster.pipeline, Seen(cluster.git_seen_as)).items():
+            if path.startswith("argocd/"):
+                Path(temporary, path).write_text(text, encoding="utf-8")
+        yield str(Path(temporary, "argocd"))
 
 
 def wait_for_argocd(cluster: KindCluster) -> None:

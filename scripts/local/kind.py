@@ -48,15 +48,16 @@ def handle(cluster: Cluster, node: Node | None = None) -> KindCluster:
 def create(cluster: Cluster, pipeline: Pipeline, node: Node, root: Path) -> KindCluster:
     """Create the cluster, or take the one that is there if it is this checkout's and it works."""
     kind = handle(cluster, node)
+    config, wanted = cluster.state / "kind.yaml", _configuration(cluster, pipeline, root)
     if exists(cluster):
         if _finished(cluster):
+            _insist_on_ports(cluster, config, wanted)
             _start(cluster, kind)
         else:
             delete(cluster)  # left half made by a run that was killed
     if not exists(cluster):
         (cluster.state / "owner").write_text(_CREATING)
-    config = cluster.state / "kind.yaml"
-    config.write_text(_configuration(cluster, pipeline, root))
+    config.write_text(wanted)
     try:
         kind.create(config)
     except subprocess.CalledProcessError:
@@ -163,6 +164,24 @@ def _configuration(cluster: Cluster, pipeline: Pipeline, root: Path) -> str:
     stream = io.StringIO()
     yaml.dump(config, stream)
     return stream.getvalue()
+
+
+def _insist_on_ports(cluster: Cluster, made_of: Path, wanted: str) -> None:
+    """A node's ports are set when it is made: an environment that came later has none, and nobody would reach it."""
+    if not made_of.exists():
+        return
+    missing = [one for one in _ports(wanted) if one not in _ports(made_of.read_text(encoding="utf-8"))]
+    if missing:
+        ports = ", ".join(str(one["hostPort"]) for one in missing)
+        raise PlatformError(
+            f"cluster {cluster.name} was made before pipeline.yaml asked for port {ports}",
+            "make it anew, without its data: delivery down, then delivery up",
+        )
+
+
+def _ports(configuration: str) -> list[dict[str, Any]]:
+    found = YAML(typ="safe", pure=True).load(configuration)["nodes"][0].get("extraPortMappings")
+    return list(found or ())
 
 
 def _quiet_kind(cluster: Cluster) -> Path:

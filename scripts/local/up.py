@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
+from delivery.desired import policy
 from delivery.errors import DeliveryError, PlatformError
 from delivery.lock import alone
 from delivery.parts import docker
@@ -30,6 +31,7 @@ def up(cluster: Cluster, meanwhile: Callable[[], None] = lambda: None) -> None:
     `meanwhile` runs while the cluster starts, once the registry and the Git server answer. Raises DeliveryError; what
     was made until then is found and used by the next call, or removed by `down`.
     """
+    policy.check(cluster.pipeline, cluster.root)
     with alone(cluster.state / "up.lock", f"another `delivery up` of {cluster.name}", _ANOTHER_LIMIT):
         host.ensure_docker()
         kinds.check_owner(cluster)
@@ -55,8 +57,8 @@ def _up(cluster: Cluster, source: Online | Closed, meanwhile: Callable[[], None]
             unpacked = pool.submit(preload.unpack, kinds.node_name(cluster), _FIRST)
             install.namespaces(kind, pipeline, pipeline.root / "policy")
             unpacked.result()
-            install.argocd(kind, images.catalog(), pipeline.root)
-            guards = (kind, images.catalog(), cluster, digests, keys.public(cluster, "stage"))
+            install.argocd(kind, images.catalog(), cluster)
+            guards = (kind, images.catalog(), cluster, digests)
             guarded = pool.submit(admission.install, *guards)
             then = ("policy-controller", *pipeline.app.platform_images)
             names = tuple(f"platform/{name}" for name in then)
@@ -66,8 +68,8 @@ def _up(cluster: Cluster, source: Online | Closed, meanwhile: Callable[[], None]
         beside.result()
         with phase("Waiting for Argo CD"):
             rest.result()
-            guarded.result()  # before the Applications: stage and prod are shut from the first sync on
-            install.applications(kind, pipeline.root)
+            guarded.result()  # before the Applications: what is guarded is shut from the first sync on
+            install.applications(kind, cluster)
             install.wait_for_argocd(kind)
             admission.wait(*guards)
 

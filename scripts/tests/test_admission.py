@@ -1,14 +1,22 @@
 """What admission promises, as far as it can be known without a cluster."""
 
+import json
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from delivery.errors import PlatformError
+from delivery import pipeline as pipelines
+from delivery.desired import derived, policy
+from delivery.errors import BadInput, PlatformError, Refused
 from delivery.parts.admission import refusal
-from local import admission, paths
+from delivery.pipeline import Pipeline
+from delivery.signed import keys, statements
+from delivery.verbs import policy as policies
+from delivery.verbs.policy import public_keys
+from local import admission, paths, tools
 from local.catalog import Catalog
 from local.closed import golang
 from ruamel.yaml import YAML
@@ -42,12 +50,12 @@ def resources(rules: list[dict[str, Any]]) -> dict[str, set[str]]:
 
 @pytest.fixture
 def pinned() -> list[dict[str, Any]]:
-    return admission.pinned_images(FOLDER, REPOSITORY, PLATFORM)
+    return policy.pinned_images(ROOT, REPOSITORY, PLATFORM)
 
 
 @pytest.fixture
 def evidence() -> list[dict[str, Any]]:
-    return admission.evidence(FOLDER, REPOSITORY, PLATFORM, KEY)
+    return policy.evidence(ROOT, REPOSITORY, PLATFORM, {"stage": KEY}, "registry.localhost:5000/manual-app")
 
 
 def test_the_lists_are_exactly_those_of_this_cluster(pinned: list[dict[str, Any]]) -> None:
@@ -117,40 +125,110 @@ def test_prod_believes_stages_key_alone(evidence: list[dict[str, Any]]) -> None:
     app, platform = (policy["spec"] for policy in evidence)
     assert app["images"] == [{"glob": f"{REPOSITORY}@sha256:*"}]
     (authority,) = app["authorities"]
+    assert authority["name"] == "stage"
     assert authority["key"] == {"hashAlgorithm": "sha256", "data": KEY}
+    assert authority["source"] == [{"oci": "registry.localhost:5000/manual-app"}]
     (attestation,) = authority["attestations"]
-    assert attestation["predicateType"] == "https://in-toto.io/attestation/test-result/v0.1"
+    assert attestation["predicateType"] == statements.TEST_RESULT
     assert '["PASSED", "stage"]' in attestation["policy"]["data"]
     assert platform["images"] == [{"glob": reference} for reference in PLATFORM]
     assert [policy["spec"]["mode"] for policy in evidence] == ["enforce", "enforce"]
 
 
+def test_every_namespace_asks_for_its_own_source(tmp_path: Path) -> None:
+    """Where two environments ask for evidence, each believes the one before it: not both, and not any."""
+    text = (ROOT / "pipeline.yaml").read_text().replace("admits: pinned", "admits: tested")
+    pipeline = pipelines.parse(text, tmp_path)
+    assert derived.sources(pipeline) == ("dev", "stage")
+    derived.write(tmp_path, dict(derived.files(pipeline, "http://git")))
+    app, *others = policy.evidence(tmp_path, REPOSITORY, (), {"dev": "one key", "stage": KEY})
+    assert not others, "nothing but the app runs there"
+    keys = {one["name"]: one["key"]["data"] for one in app["spec"]["authorities"]}
+    assert keys == {"dev": "one key", "stage": KEY}
+    assert all(one["source"] == [{"oci": REPOSITORY}] for one in app["spec"]["authorities"])
+    whole = app["spec"]["policy"]
+    assert whole["includeObjectMeta"] is True
+    assert '"stage": "dev",\n    "prod": "stage",' in whole["data"]
+
+
 def test_a_statement_that_lacks_a_field_is_not_believed(evidence: list[dict[str, Any]]) -> None:
     """Evidence that does not say its result is refused: CUE would take the missing field for a good one."""
-    policy = evidence[0]["spec"]["authorities"][0]["attestations"][0]["policy"]
-    assert policy["type"] == "rego"
-    assert policy["data"].count("object.get(input") == 2
+    asked = evidence[0]["spec"]["authorities"][0]["attestations"][0]["policy"]
+    assert asked["type"] == evidence[0]["spec"]["policy"]["type"] == "rego"
+    assert asked["data"].count("object.get(input") == 2
 
 
 @pytest.mark.parametrize("content", [None, b"", b"-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\n", b"\xff"])
-def test_without_stages_public_key_nothing_is_installed(tmp_path: Path, content: bytes | None) -> None:
+def test_without_stages_public_key_nothing_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+) -> None:
     """A key file that is missing, empty or no public key is an error; a private key stays where it is."""
     file = tmp_path / "stage.pub"
     if content is not None:
         file.write_bytes(content)
+    monkeypatch.setattr(keys, "public", lambda cluster, name: tmp_path / f"{name}.pub")
+    pipeline = pipelines.load(ROOT)
     with pytest.raises(PlatformError, match=r"stage\.pub") as caught:
-        admission._key(file)
+        public_keys(pipeline, pipeline.clusters[0])
     assert caught.value.hint == "make the keys again: delivery up"
 
 
 def test_what_was_not_filled_in_is_not_applied(tmp_path: Path) -> None:
-    """A manifest that still says set-by-up is an error, never a policy that refuses or admits by accident."""
-    copied = tmp_path / "admission"
-    shutil.copytree(FOLDER, copied)
-    file = copied / "pinned-images.yaml"
+    """A manifest that still says set-by-policy is an error, never a policy that refuses or admits by accident."""
+    shutil.copytree(FOLDER, tmp_path / "policy")
+    file = tmp_path / policy.PINNED
     file.write_text(file.read_text().replace("name: platform\n", "name: others\n"))
-    with pytest.raises(PlatformError, match="set-by-up"):
-        admission.pinned_images(copied, REPOSITORY, PLATFORM)
+    with pytest.raises(BadInput, match="set-by-policy"):
+        policy.pinned_images(tmp_path, REPOSITORY, PLATFORM)
+
+
+def test_a_stale_policy_is_not_applied(tmp_path: Path) -> None:
+    """I change whose evidence counts and forget to generate: nothing is applied, and I am told what is stale."""
+    shutil.copytree(FOLDER, tmp_path / "policy")
+    text = (ROOT / "pipeline.yaml").read_text()
+    policy.check(pipelines.parse(text, tmp_path), tmp_path)
+    pipeline = pipelines.parse(text.replace("admits: pinned", "admits: tested"), tmp_path)
+    with pytest.raises(Refused, match=r"evidence\.yaml.*namespaces\.yaml") as caught:
+        policy.check(pipeline, tmp_path)
+    assert "delivery generate" in caught.value.hint
+
+
+@pytest.fixture
+def ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: Callable[[str], Path]) -> Pipeline:
+    """A checkout whose chart names pinned images beside the app, and a site with keys."""
+    monkeypatch.setattr(tools, "path", program)
+    for folder in ("policy", "manual-app-helm"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    file = tmp_path / "manual-app-helm/values.yaml"
+    file.write_text(file.read_text().replace("set-by-up", DIGEST))
+    (tmp_path / "stage.pub").write_text(KEY)
+    monkeypatch.setattr(keys, "public", lambda cluster, name: tmp_path / f"{name}.pub")
+    return pipelines.parse((ROOT / "pipeline.yaml").read_text(), tmp_path)
+
+
+def test_policies_for_a_cluster_of_our_own(ours: Pipeline) -> None:
+    """`delivery policy | kubectl apply -f -`: namespaces and policies, for our keys and for what our chart runs."""
+    side_car = f"ghcr.io/acme/proxy@{DIGEST}"
+    found = list(YAML(typ="safe").load_all(policies.run(ours, ours.clusters[0], [side_car])))
+    assert [one["kind"] for one in found].count("Namespace") == 4
+    (pinned,) = (
+        one for one in found if one["metadata"]["name"] == "pinned-images" and "variables" in one["spec"]
+    )
+    (allowed,) = (one["expression"] for one in pinned["spec"]["variables"] if one["name"] == "platform")
+    beside = [f"registry.local:5000/platform/{name}@{DIGEST}" for name in ("postgresql", "python")]
+    assert json.loads(allowed) == sorted([*beside, side_car])
+    app, others = (one["spec"] for one in found if one["kind"] == "ClusterImagePolicy")
+    assert app["authorities"][0]["key"]["data"] == KEY
+    assert [one["glob"] for one in others["images"]] == sorted([*beside, side_car])
+
+
+def test_an_image_that_is_not_pinned_is_never_allowed(ours: Pipeline) -> None:
+    """A chart that runs an image by its tag in a guarded environment: an error, and no policy that lets it in."""
+    template = ours.root / "manual-app-helm/templates/deployment.yaml"
+    loose = "containers:\n        - { name: x, image: busybox }"
+    template.write_text(template.read_text().replace("containers:", loose, 1))
+    with pytest.raises(BadInput, match="the chart runs busybox in a guarded environment"):
+        policies.run(ours, ours.clusters[0])
 
 
 def test_the_controller_is_restricted_and_pinned() -> None:
@@ -197,8 +275,7 @@ def test_upstreams_manifests_take_our_differences(tmp_path: Path) -> None:
 
 
 HEAD = (
-    'admission webhook "policy.sigstore.dev" denied the request: validation failed: '
-    "failed policy: tested-in-stage: "
+    'admission webhook "policy.sigstore.dev" denied the request: validation failed: failed policy: tested: '
 )
 IMAGE = f"spec.template.spec.containers[0].image\n{REPOSITORY}@{DIGEST} "
 KEYED = f"{HEAD}{IMAGE}attestation key validation failed for authority stage for {REPOSITORY}@{DIGEST}: "
@@ -221,6 +298,23 @@ KEYED = f"{HEAD}{IMAGE}attestation key validation failed for authority stage for
             "query 'isCompliant = data.sigstore.isCompliant' with errors: "
             "the evidence says FAILED in stage, not PASSED in stage",
             "its evidence says FAILED in stage, not PASSED in stage",
+        ),
+        (
+            f"{KEYED}no matching attestations:  {KEYED.replace('stage', 'dev')}no matching attestations:\n"
+            "accepted signatures do not match threshold, Found: 0",
+            "there is no evidence about it that stage's or dev's key signed",
+        ),
+        (
+            f"{KEYED}no matching attestations: failed evaluating rego policy for type ClusterImagePolicy: "
+            "policy is not compliant for query 'isCompliant = data.sigstore.isCompliant' with errors: "
+            "namespace qa-1 asks for evidence of stage",
+            "there is no evidence about it",
+        ),
+        (
+            f"{HEAD}{IMAGE}failed evaluating rego policy for type ClusterImagePolicy: policy is not compliant "
+            "for query 'isCompliant = data.sigstore.isCompliant' with errors: "
+            "namespace qa asks for evidence of no environment",
+            "no evidence counts in namespace qa: pipeline.yaml has no environment there",
         ),
         (f"{KEYED}the registry is away", f"the cluster refused {DIGEST}: the registry is away"),
         (

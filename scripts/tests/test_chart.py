@@ -1,4 +1,4 @@
-"""What the chart and the Argo CD Applications promise, without a cluster: Helm renders, the tests read."""
+"""What the chart promises, without a cluster: Helm renders, the tests read."""
 
 import asyncio
 import json
@@ -17,12 +17,12 @@ import httpx
 import pyhelm3
 import pytest
 import yaml
+from delivery import pipeline as pipelines
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "manual-app-helm"
 ARGOCD = ROOT / "argocd"
-ENVIRONMENTS = ("dev", "stage", "prod")
-STRATEGIES = ("manual-promotion", "release-branch")
+ENVIRONMENTS = [e.name for e in pipelines.load(ROOT).environments]
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 PLATFORM_DIGEST = "sha256:" + "f" * 64
 MIGRATION = f"manual-app-migrate-{DIGEST.removeprefix('sha256:')[:12]}"
@@ -244,7 +244,7 @@ def test_unknown_keys(helm: Helm, path: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("environment", "production"),
+        ("environment", "Prod!"),
         ("environment", ""),
         ("replicas", 0),
         ("service", {"nodePort": 80}),
@@ -689,69 +689,10 @@ def test_rates_stop_while_slow(rates: httpx.Client) -> None:
 # Argo CD
 
 
-def application(strategy: str, environment: str) -> Manifest:
-    return load(ARGOCD / strategy / f"manual-app-{environment}.yaml")
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_prod_never_syncs_by_itself(strategy: str) -> None:
-    """dev and stage follow Git by themselves, with prune and self-heal; prod waits to be told a commit."""
-    for environment in ("dev", "stage"):
-        policy = application(strategy, environment)["spec"]["syncPolicy"]
-        assert policy["automated"] == {"prune": True, "selfHeal": True}
-    policy = application(strategy, "prod")["spec"]["syncPolicy"]
-    assert "automated" not in policy
-    assert "refresh" not in policy["retry"]
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("environment", ENVIRONMENTS)
-def test_application(strategy: str, environment: str) -> None:
-    """Each Application is what pipeline.yaml says: project, namespace, values file; retries are bounded."""
-    pipeline = load(ROOT / "pipeline.yaml")
-    [declared] = [e for e in pipeline["environments"] if e["name"] == environment]
-    app = application(strategy, environment)
-    spec = app["spec"]
-    assert app["metadata"] == {"name": declared["application"], "namespace": "argocd"}
-    assert spec["project"] == environment
-    assert spec["destination"]["namespace"] == declared["namespace"]
-    source = spec["source"]
-    assert source["repoURL"] == pipeline["git"]["url"]
-    assert source["helm"]["releaseName"] == pipeline["chart"]["release"]
-    assert [f"{source['path']}/{file}" for file in source["helm"]["valueFiles"]] == [declared["values"]]
-    assert 0 < spec["syncPolicy"]["retry"]["limit"] <= 5
-    if strategy == "manual-promotion":
-        assert source["targetRevision"] == pipeline["git"]["branch"]
-
-
-def test_strategies_differ_in_revisions_only() -> None:
-    """The two ways to promote differ in which commit an environment looks at, and in nothing else."""
-    revisions = []
-    for environment in ENVIRONMENTS:
-        one, other = (application(strategy, environment) for strategy in STRATEGIES)
-        revisions.append(other["spec"]["source"].pop("targetRevision"))
-        one["spec"]["source"].pop("targetRevision")
-        assert one == other
-    assert revisions == ["main", "release", "v1.0"]
-
-
-@pytest.mark.parametrize("environment", ENVIRONMENTS)
-def test_project(helm: Helm, environment: str) -> None:
-    """A project allows our repository, its own namespace, and exactly the kinds that the chart has."""
-    spec = load(ARGOCD / "projects" / f"{environment}.yaml")["spec"]
-    assert spec["sourceRepos"] == [load(ROOT / "pipeline.yaml")["git"]["url"]]
-    assert [d["namespace"] for d in spec["destinations"]] == [environment]
-    assert spec["clusterResourceWhitelist"] == []
-    allowed = {(k["group"], k["kind"]) for k in spec["namespaceResourceWhitelist"]}
-    # PodDisruptionBudget is in stage and prod only; one list for all keeps the projects alike.
+def test_project(helm: Helm) -> None:
+    """A project allows exactly the kinds that the chart has in one environment or another."""
+    [allowed] = load(ARGOCD / "projects" / "kinds.yaml")
     rendered = {
         (m["apiVersion"].rpartition("/")[0], m["kind"]) for e in ENVIRONMENTS for m in helm.environment(e)
     }
-    assert rendered == allowed
-
-
-@pytest.mark.parametrize("folder", ["projects", *STRATEGIES])
-def test_kustomizations_are_complete(folder: str) -> None:
-    """`kubectl apply -k` brings every file of the folder."""
-    files = {path.name for path in (ARGOCD / folder).glob("*.yaml")} - {"kustomization.yaml"}
-    assert set(load(ARGOCD / folder / "kustomization.yaml")["resources"]) == files
+    assert {(kind["group"], kind["kind"]) for kind in allowed["value"]} == rendered

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from delivery import pipeline as pipelines
-from delivery.errors import NotReached
+from delivery.errors import NotReached, PlatformError
 from delivery.lock import alone
 from delivery.parts import docker
 from local import host, preload, recipes, runc_bounded, services, tools
@@ -190,6 +190,19 @@ def test_kind_makes_a_node_of_docker_for_its_own_platform(
     cluster.state.mkdir(parents=True)
     done = subprocess.run([kinds._quiet_kind(cluster), "get"], capture_output=True, text=True, check=True)
     assert done.stdout == "unset docker\n"
+
+
+def test_an_environment_that_came_later_has_no_port(tmp_path: Path) -> None:
+    """I add an environment and say `up` again: the node that is there has no port for it, and I am told so."""
+    cluster = pipelines.load(ROOT).clusters[0]
+    made_of, wanted = tmp_path / "kind.yaml", kinds._configuration(cluster, pipelines.load(ROOT), ROOT)
+    kinds._insist_on_ports(cluster, made_of, wanted)
+    made_of.write_text(wanted)
+    kinds._insist_on_ports(cluster, made_of, wanted)
+    made_of.write_text(wanted.replace("8083", "8084"))
+    with pytest.raises(PlatformError, match="asked for port 8083") as refused:
+        kinds._insist_on_ports(cluster, made_of, wanted)
+    assert "delivery down" in refused.value.hint
 
 
 def test_a_service_is_made_anew_when_its_image_is_gone(daemon: Daemon) -> None:

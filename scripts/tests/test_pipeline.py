@@ -44,8 +44,10 @@ def test_unknown_environment() -> None:
 @pytest.mark.parametrize(
     ("before", "after", "line", "says"),
     [
-        ("    source: dev\n", "    source: prod\n", 1, "stage must have source dev"),
-        ("    source: dev\n", "    source: dev\n    gate: none\n", "gate: none", "Extra inputs"),
+        ("    namespace: stage\n", "    namespace: stage\n    gate: none\n", "gate: none", "Extra inputs"),
+        ("    namespace: stage\n", "    namespace: stage\n    source: dev\n", "source: dev", "Extra inputs"),
+        ("admits: pinned", "admits: most", "admits: most", "'anything', 'pinned' or 'tested'"),
+        ("admits: anything", "admits: tested", 1, "dev comes first"),
         ("sync: exact-commit", "sync: someday", "sync: someday", "automatic"),
         ("    namespace: prod\n", "    namespace: stage\n", 1, "share one namespace"),
         ("registry: 15001", "registry: 5001", 1, "a port is used twice"),

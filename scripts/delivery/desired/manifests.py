@@ -2,6 +2,7 @@
 
 import re
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,11 @@ def rendered(context: Context, tree: Path, environment: Environment, commit: str
             "its pods need the label app.kubernetes.io/name",
         )
     return Desired(commit, context.site.image.name, wanted, tag, replicas, frozenset(images))
+
+
+def images(documents: Iterable[dict[str, Any]]) -> set[str]:
+    """Every image that these manifests name."""
+    return {container["image"] for one in documents for container in _containers(_pod_template(one))}
 
 
 def same(context: Context, repository: Repository, environment: Environment, a: str, b: str) -> bool:

@@ -6,13 +6,16 @@ _DIGEST = re.compile(r"@(sha256:[0-9a-f]{64})")
 _DOWN = 'failed calling webhook "policy.sigstore.dev"'
 _EVIDENCE = 'admission webhook "policy.sigstore.dev" denied the request'
 _PINNED = re.compile(r"ValidatingAdmissionPolicy '[\w-]+' with binding '[\w-]+' denied request: (.*)")
-_SAYS = re.compile(r"the evidence says (.+?), not PASSED in (\w+)")
+_SAYS = re.compile(r"the evidence says (.+?), not PASSED in ([\w-]+)")
+_NOBODY = "no environment"  # as policy/evidence.yaml says it
+_ASKS = re.compile(rf"namespace (\S+) asks for evidence of ({_NOBODY}|[\w-]+)")
+_SIGNER = re.compile(r"for authority ([\w-]+) for")
 
 # What policy-controller says of evidence that it does not take -> what is wrong with it. The first that fits.
 _REASONS = {
     "no matching policies": "it is neither the app nor a pinned image of the platform",
     "no matching subject digest": "the evidence that hangs on it is about another digest",
-    "do not match threshold": "there is no evidence about it that stage's key signed",
+    "do not match threshold": "there is no evidence about it that {signers} key signed",
     "no matching attestations": "there is no evidence about it",
 }
 
@@ -24,15 +27,15 @@ def refusal(message: str) -> tuple[str, str] | None:
         return found[1], "let a digest in through its gate: delivery promote ENV"
     if _DOWN in text:
         return (
-            "prod starts nothing new: policy-controller does not answer, and without it nothing is let in",
-            "look at it: kubectl -n cosign-system get pods; what runs in prod goes on running",
+            "nothing new is let in: policy-controller does not answer, and without it no evidence can be read",
+            "look at it: kubectl -n cosign-system get pods; what runs goes on running",
         )
     if _EVIDENCE not in text:
         return None
     digest = _DIGEST.search(text)
     return (
         f"the cluster refused {digest[1] if digest else 'an image'}: {_reason(text)}",
-        "test it where it comes from, then promote it: delivery test stage",
+        f"test it where it comes from, then promote it: delivery test {' or '.join(_sources(text))}",
     )
 
 
@@ -43,7 +46,20 @@ def denial(message: str) -> tuple[str, str] | None:
 
 
 def _reason(text: str) -> str:
-    if said := _SAYS.search(text):
-        return f"its evidence says {said[1]}, not PASSED in {said[2]}"
-    known = (reason for sign, reason in _REASONS.items() if sign in text)
+    asked = _ASKS.search(text)
+    if asked and asked[2] == _NOBODY:
+        return f"no evidence counts in namespace {asked[1]}: pipeline.yaml has no environment there"
+    for said in _SAYS.finditer(text):
+        if asked is None or said[2] == asked[2]:
+            return f"its evidence says {said[1]}, not PASSED in {said[2]}"
+    signers = " or ".join(f"{name}'s" for name in _sources(text))
+    known = (reason.format(signers=signers) for sign, reason in _REASONS.items() if sign in text)
     return next(known, _DIGEST.split(text)[-1].lstrip(": ")[:300])
+
+
+def _sources(text: str) -> list[str]:
+    """Whose evidence was asked for, as the message tells: the environments before the one that refused."""
+    if (asked := _ASKS.search(text)) and asked[2] != _NOBODY:
+        return [asked[2]]
+    found = [*_SIGNER.findall(text), *(said[2] for said in _SAYS.finditer(text))]
+    return list(dict.fromkeys(found)) or ["ENV"]

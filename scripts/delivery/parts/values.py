@@ -35,7 +35,7 @@ def get(text: str, path: Path, name: str) -> str:
     return value
 
 
-def replace(text: str, changes: Mapping[Path, str], name: str) -> str:
+def replace(text: str, changes: Mapping[Path, str | int], name: str) -> str:
     """The text with exactly these values changed: comments, order, quoting and spacing survive."""
     before = read(text, name)
     try:
@@ -69,14 +69,16 @@ def _find(tree: Any, path: Path, name: str) -> ScalarNode:
     return node
 
 
-def _written(value: str, style: str | None) -> str:
+def _written(value: str | int, style: str | None) -> str:
+    if isinstance(value, int):
+        return str(value)
     if style == "'":
         return f"'{value}'"
     plain = YAML(typ="safe", pure=True).load(StringIO(value)) == value
     return value if plain and style != '"' else f'"{value}"'
 
 
-def _with(data: dict[str, Any], changes: Mapping[Path, str]) -> dict[str, Any]:
+def _with(data: dict[str, Any], changes: Mapping[Path, str | int]) -> dict[str, Any]:
     changed = dict(data)
     for path, value in changes.items():
         head, *rest = path

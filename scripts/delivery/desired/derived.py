@@ -1,0 +1,159 @@
+"""The files that follow from pipeline.yaml: Applications, projects, namespaces, what the cluster demands.
+
+They are plain YAML in Git, so that a person reads and Argo CD takes them as they are. `delivery generate` writes
+them, and `make lint` finds those that are stale.
+"""
+
+import difflib
+import posixpath
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from delivery.errors import Refused
+from delivery.pipeline import FILE, Pipeline
+from delivery.site import LOCAL_GIT, Site
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+UNSET = "set-by-policy"  # where `delivery policy` puts what Git does not know
+EVIDENCE, NAMESPACES = "policy/evidence.yaml", "policy/namespaces.yaml"
+_MARK = "# Written by `delivery generate`"  # a file without it is somebody's own, and stays
+FOLDERS = ("argocd/base", "argocd/projects", "policy")
+
+# Path in the checkout -> what is to be there; None for a file that is to go.
+Files = dict[str, str | None]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What Argo CD has to know of a site: the repository, its own namespace, and the clusters that are not its own."""
+
+    git_url: str
+    namespace: str = "argocd"
+    destinations: Mapping[str, str] = field(
+        default_factory=dict
+    )  # environment -> Argo CD's name of its cluster
+
+
+def seen(pipeline: Pipeline) -> Seen:
+    """What the files in Git say: the team's own site, or the local one while there is no other."""
+    for site in pipeline.sites:
+        if isinstance(site, Site):
+            elsewhere = {name: one.destination for name, one in site.environments.items() if one.destination}
+            return Seen(site.git.for_argocd, site.argocd.namespace, elsewhere)
+    return Seen(f"http://{LOCAL_GIT}/{pipeline.chart.release}.git")
+
+
+def files(pipeline: Pipeline, argocd: Seen | None = None) -> dict[str, str]:
+    """Every file that follows from pipeline.yaml, as Argo CD sees the site."""
+    guarded = [one for one in pipeline.environments if one.admits == "tested"]
+    facts = {
+        "pipeline": pipeline,
+        "argocd": argocd or seen(pipeline),
+        "guarded": guarded,
+        "sources": sources(pipeline),
+        "unset": UNSET,
+    }
+    made = {
+        "argocd/base/kustomization.yaml": _rendered("base", facts),
+        "argocd/release-branch/kustomization.yaml": _rendered("release-branch", facts),
+        "argocd/projects/kustomization.yaml": _rendered("projects", facts),
+        NAMESPACES: _rendered("namespaces", facts),
+    }
+    if guarded:
+        made[EVIDENCE] = _rendered("evidence", facts)
+    for one in pipeline.environments:
+        own = {"environment": one, "values": posixpath.relpath(one.values, pipeline.chart.path)}
+        made[f"argocd/base/{one.application}.yaml"] = _rendered("application", facts | own)
+        made[f"argocd/projects/{one.name}.yaml"] = _rendered("project", facts | own)
+    return made
+
+
+def sources(pipeline: Pipeline) -> tuple[str, ...]:
+    """The environments whose evidence the cluster itself asks for somewhere, each once, in order."""
+    wanted = {one.source for one in pipeline.environments if one.admits == "tested"}
+    return tuple(one.name for one in pipeline.environments if one.name in wanted)
+
+
+def stale(root: Path, wanted: Mapping[str, str], folders: Sequence[str] = FOLDERS) -> Files:
+    """What must change so that the checkout has these files, and none in `folders` that we wrote for something else."""
+    changes: Files = {path: text for path, text in wanted.items() if read(root, path) != text}
+    for folder in folders:
+        for file in sorted((root / folder).glob("*.yaml")):
+            path = f"{folder}/{file.name}"
+            if path not in wanted and (read(root, path) or "").startswith(_MARK):
+                changes[path] = None
+    return changes
+
+
+def check(root: Path, wanted: Mapping[str, str], folders: Sequence[str] = FOLDERS) -> None:
+    """Return when nothing is stale; Refused with the names of the files that are."""
+    if changes := stale(root, wanted, folders):
+        raise Refused(
+            f"not as {FILE} says: {', '.join(sorted(changes))}",
+            f"write them again: delivery generate; what is wrong in them belongs into {FILE} or a kustomize patch",
+        )
+
+
+def difference(root: Path, changes: Files) -> str:
+    """The changes as one unified diff, as `git diff` shows it."""
+    lines: list[str] = []
+    for path, text in sorted(changes.items()):
+        old = read(root, path)
+        lines += difflib.unified_diff(
+            (old or "").splitlines(),
+            (text or "").splitlines(),
+            "/dev/null" if old is None else f"a/{path}",
+            "/dev/null" if text is None else f"b/{path}",
+            lineterm="",
+        )
+    return "\n".join(lines)
+
+
+def write(root: Path, changes: Files) -> None:
+    """Make the changes, all of them: when one fails, what was there before is put back."""
+    before = {path: read(root, path) for path in changes}
+    try:
+        for path, text in changes.items():
+            _put(root / path, text)
+    except BaseException:
+        for path, text in before.items():
+            _put(root / path, text)
+        raise
+
+
+def read(root: Path, path: str) -> str | None:
+    """A file of the checkout, or None when there is none."""
+    try:
+        return (root / path).read_bytes().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return None
+
+
+def _put(file: Path, text: str | None) -> None:
+    if text is None:
+        file.unlink(missing_ok=True)
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(text.encode("utf-8"))
+
+
+def _rendered(name: str, facts: Mapping[str, object]) -> str:
+    return _templates().get_template(f"{name}.yaml.j2").render(facts)
+
+
+@cache
+def _templates() -> "Environment":
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(  # noqa: S701 - YAML, whose values are patterns that pipeline.yaml was checked against
+        loader=PackageLoader("delivery.desired"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )

@@ -1,0 +1,112 @@
+"""What the cluster refuses by itself: policy/ with what Git does not know put into it.
+
+That is the repository of the image, the digests of what else may run, and the public keys of those whose evidence
+counts. What comes out is for `kubectl apply`; nothing of it is written to Git.
+"""
+
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from delivery.desired import derived
+from delivery.errors import BadInput
+from delivery.pipeline import Pipeline
+
+PINNED = "policy/pinned-images.yaml"
+Manifest = dict[str, Any]
+
+
+def pinned_images(root: Path, repository: str, platform: Collection[str]) -> list[Manifest]:
+    """The API server's own policies: `repository` by any digest, of everything else these references."""
+    manifests = _load(root, PINNED)
+    values = {"repository": json.dumps(repository), "platform": json.dumps(sorted(platform))}
+    for variable in manifests[0]["spec"]["variables"]:
+        if variable["name"] in values:
+            variable["expression"] = values.pop(variable["name"])
+    return _filled(manifests, PINNED)
+
+
+def evidence(
+    root: Path,
+    repository: str,
+    platform: Collection[str],
+    keys: Mapping[str, str],
+    asked_at: str | None = None,
+) -> list[Manifest]:
+    """policy-controller's policies: `repository` with the evidence that counts, of everything else these references.
+
+    `keys` has the public key of each environment that signs such evidence, as PEM; `asked_at` is the repository where
+    the evidence is looked for, where it has another name there. Empty when no environment asks for evidence.
+    """
+    if derived.read(root, derived.EVIDENCE) is None:
+        return []
+    app, others = _load(root, derived.EVIDENCE)
+    app["spec"]["images"] = [{"glob": f"{repository}@sha256:*"}]
+    for authority in app["spec"]["authorities"]:
+        authority["key"]["data"] = keys[authority["name"]]
+        authority["source"] = [{"oci": asked_at or repository}]
+    others["spec"]["images"] = [{"glob": reference} for reference in sorted(platform)]
+    return _filled([app, others] if platform else [app], derived.EVIDENCE)
+
+
+def namespaces(root: Path) -> list[Manifest]:
+    """The namespaces, with the labels that the policies go by."""
+    return _load(root, derived.NAMESPACES)
+
+
+def check(pipeline: Pipeline, root: Path) -> None:
+    """Return when policy/ asks for what pipeline.yaml says; Refused when it is stale."""
+    wanted = derived.files(pipeline)
+    derived.check(
+        root, {path: text for path, text in wanted.items() if path.startswith("policy/")}, ("policy",)
+    )
+
+
+def beside(pipeline: Pipeline, root: Path) -> set[str]:
+    """What else the chart runs in the guarded environments, as pinned references; BadInput when one is not pinned."""
+    from delivery.desired import manifests
+    from delivery.parts import helm
+
+    found: set[str] = set()
+    stand_in = {
+        ".".join(manifests.REPOSITORY): "registry.example/app",
+        ".".join(manifests.TAG): "0",
+        ".".join(manifests.DIGEST): f"sha256:{'0' * 64}",
+    }
+    for environment in pipeline.environments:
+        if environment.admits != "anything":
+            documents = helm.template(
+                root / pipeline.chart.path,
+                root / environment.values,
+                pipeline.chart.release,
+                environment.namespace,
+                stand_in,
+            )
+            found |= manifests.images(documents)
+    found = {image for image in found if not image.endswith(stand_in[".".join(manifests.DIGEST)])}
+    if loose := sorted(image for image in found if "@sha256:" not in image):
+        raise BadInput(
+            f"the chart runs {', '.join(loose)} in a guarded environment", "name it by digest: image@sha256:…"
+        )
+    return found
+
+
+def stream(manifests: list[Manifest]) -> str:
+    """The manifests as one YAML stream, which kubectl takes from a pipe."""
+    return "---\n".join(json.dumps(manifest, indent=2) + "\n" for manifest in manifests)
+
+
+def _load(root: Path, path: str) -> list[Manifest]:
+    text = derived.read(root, path)
+    if text is None:
+        raise BadInput(f"{path} is missing", f"restore it: delivery generate, or git checkout {path}")
+    return list(YAML(typ="safe", pure=True).load_all(text))
+
+
+def _filled(manifests: list[Manifest], path: str) -> list[Manifest]:
+    if derived.UNSET in json.dumps(manifests):
+        raise BadInput(f"something in {path} still says {derived.UNSET}", f"restore it: git checkout {path}")
+    return manifests

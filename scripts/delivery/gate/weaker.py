@@ -1,0 +1,85 @@
+"""What environments would no longer ask for, when pipeline.yaml changes. Pure: two pipelines in, reasons out.
+
+What a release must carry to enter an environment stands partly there (approval, what the cluster admits) and partly
+in the environment before: its suites, and how well it is locked itself. So an environment may lose its lock by a
+change beside it, and nothing in its own lines shows that.
+"""
+
+from collections.abc import Collection
+
+from delivery.pipeline import Environment, Pipeline
+from delivery.site import Site
+
+_ADMITS = ("anything", "pinned", "tested")  # each is stricter than the one before it
+
+
+def weaker(before: Pipeline, after: Pipeline) -> list[str]:
+    """One reason for each way in which an environment that stays would open wider; empty when none does."""
+    reasons: list[str] = []
+    for new in after.environments:
+        old = next((one for one in before.environments if one.name == new.name), None)
+        if old is None:
+            continue
+        reasons += _own(old, new)
+        if old.source is not None:
+            reasons += _by_its_source(before, after, old, new)
+    return reasons + _by_removal(before, after)
+
+
+def _own(old: Environment, new: Environment) -> list[str]:
+    reasons = []
+    if _rank(new) < _rank(old):
+        reasons.append(f"{new.name} would admit {new.admits}, not only what is {old.admits}")
+    if old.approval and (new.approval is None or new.approval.required < old.approval.required):
+        reasons.append(f"{new.name} would be entered with fewer approvals")
+    elif old.approval and new.approval and new.approval.maximum_age > old.approval.maximum_age:
+        reasons.append(f"{new.name} would take older approvals")
+    if set(old.freeze) - set(new.freeze):
+        reasons.append(f"{new.name} would be entered in times that are frozen now")
+    return reasons
+
+
+def _by_its_source(before: Pipeline, after: Pipeline, old: Environment, new: Environment) -> list[str]:
+    if new.source is None:
+        return [f"{new.name} would come first, and take what nothing tested"]
+    was, now = before.environment(old.source or ""), after.environment(new.source)
+    reasons = []
+    if missing := sorted(set(was.tests.requires) - set(now.tests.requires)):
+        reasons.append(f"{now.name} does not require {', '.join(missing)}, which {was.name} does")
+    if unknown := sorted(set(now.tests.without) - set(was.tests.without)):
+        reasons.append(f"{now.name} lets {', '.join(unknown)} stay UNKNOWN, which {was.name} does not")
+    if now.tests.maximum_age > was.tests.maximum_age:
+        reasons.append(f"{now.name} has evidence stand for longer than {was.name}")
+    if now.tests.soak < was.tests.soak:
+        reasons.append(f"{now.name} has no such soak time as {was.name}")
+    # The cluster of `new` rests on that evidence alone: then it matters who else may change what is tested there.
+    if new.admits == "tested" and _rank(now) < _rank(was):
+        reasons.append(f"{now.name} admits {now.admits}, and {was.name} only what is {was.admits}")
+    for site, signers in _signers(before).items():
+        if was.name in signers and now.name not in _signers(after).get(site, ()):
+            reasons.append(f"{was.name} names its key on site {site}, and {now.name} names none")
+    said = "would take the evidence of"
+    return [f"{new.name} {said} {now.name}: {reason}" for reason in reasons]
+
+
+def _by_removal(before: Pipeline, after: Pipeline) -> list[str]:
+    # What the one that goes asked of a release on its way, the next one must ask.
+    reasons = []
+    stay = {one.name: one for one in after.environments}
+    for index, gone in enumerate(before.environments):
+        if gone.name in stay or gone.approval is None:
+            continue
+        follows = next((stay[one.name] for one in before.environments[index + 1 :] if one.name in stay), None)
+        if follows and (follows.approval is None or follows.approval.required < gone.approval.required):
+            reasons.append(
+                f"fewer people would approve what enters {follows.name} than {gone.name} asks for now"
+            )
+    return reasons
+
+
+def _signers(pipeline: Pipeline) -> dict[str, Collection[str]]:
+    return {site.name: site.signers.keys() for site in pipeline.sites if isinstance(site, Site)}
+
+
+def _rank(environment: Environment) -> int:
+    return _ADMITS.index(environment.admits)

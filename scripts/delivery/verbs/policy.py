@@ -1,0 +1,41 @@
+"""`delivery policy`: what the cluster is to refuse by itself, ready for `kubectl apply -f -`."""
+
+from collections.abc import Collection
+
+from delivery.context import Context
+from delivery.desired import derived, policy
+from delivery.errors import PlatformError
+from delivery.signed import keys
+
+
+def run(context: Context, images: Collection[str] = ()) -> str:
+    """Namespaces and policies as one YAML stream, for this site's repository, its keys and this chart.
+
+    `images` are pinned references that may run in a guarded environment, beside those that the chart names. Refused
+    when policy/ is stale, PlatformError when a public key is missing.
+    """
+    root, repository = context.checkout, context.site.image.name
+    policy.check(context.pipeline, root)
+    signed_by = public_keys(context)
+    platform = policy.beside(context.pipeline, root) | set(images)
+    return policy.stream(
+        [
+            *policy.namespaces(root),
+            *policy.pinned_images(root, repository, platform),
+            *policy.evidence(root, repository, platform, signed_by),
+        ]
+    )
+
+
+def public_keys(context: Context) -> dict[str, str]:
+    """The public keys of those whose evidence the cluster asks for, as PEM; PlatformError when one is missing."""
+    found = {}
+    for name in derived.sources(context.pipeline):
+        file = keys.public(context.site, name)
+        try:
+            found[name] = file.read_text(encoding="ascii")
+        except (OSError, UnicodeDecodeError) as error:
+            raise PlatformError(f"{file}: {error}", context.site.remedy("signers")) from None
+        if "BEGIN PUBLIC KEY" not in found[name]:
+            raise PlatformError(f"{file} holds no public key", context.site.remedy("signers"))
+    return found

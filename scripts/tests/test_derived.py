@@ -1,0 +1,191 @@
+"""What follows from pipeline.yaml is in Git as it must be, and an environment more or less is one line there."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from delivery import pipeline as pipelines
+from delivery.desired import derived
+from delivery.errors import Refused
+from delivery.pipeline import Pipeline
+from local import install
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parents[2]
+PIPELINE = pipelines.load(ROOT)
+STRATEGIES = ("manual-promotion", "release-branch")
+NAMES = [environment.name for environment in PIPELINE.environments]
+FILES = derived.files(PIPELINE, PIPELINE.git.url)
+
+Manifest = dict[str, Any]
+Kustomize = Callable[[Path], dict[str, Manifest]]
+
+
+@pytest.fixture(scope="session")
+def kustomize(program: Callable[[str], Path]) -> Kustomize:
+    """What `kubectl apply -k` would bring from a folder: name -> object."""
+
+    def rendered(folder: Path) -> dict[str, Manifest]:
+        done = subprocess.run(
+            [program("kubectl"), "kustomize", folder], check=True, capture_output=True, text=True, timeout=60
+        )
+        objects = YAML(typ="safe", pure=True).load_all(done.stdout)
+        return {one["metadata"]["name"]: one for one in objects}
+
+    return rendered
+
+
+def checkout(folder: Path, pipeline: Pipeline = PIPELINE) -> Path:
+    """A folder with everything that follows, and what stands beside it by hand."""
+    for path in ("argocd/manual-promotion/kustomization.yaml", "argocd/projects/kinds.yaml"):
+        derived.write(folder, {path: derived.read(ROOT, path)})
+    for path in ("argocd/release-branch/branch.yaml", "argocd/release-branch/tag.yaml"):
+        derived.write(folder, {path: derived.read(ROOT, path)})
+    derived.write(folder, derived.stale(folder, derived.files(pipeline, pipeline.git.url)))
+    return folder
+
+
+def test_what_is_in_git_is_what_pipeline_says() -> None:
+    """`make lint` has nothing to say: no file is stale, none is missing, none is left over."""
+    derived.check(ROOT, FILES)
+
+
+def test_a_stale_file_is_named(tmp_path: Path) -> None:
+    """A file that somebody edited, that is missing or that is left over: refused by name, and mended by generate."""
+    checkout(tmp_path)
+    (tmp_path / "argocd/base/manual-app-prod.yaml").write_text("kind: Application\n")
+    (tmp_path / "policy/namespaces.yaml").unlink()
+    (tmp_path / "argocd/base/manual-app-qa.yaml").write_text(FILES["argocd/base/manual-app-dev.yaml"])
+    (tmp_path / "argocd/base/monitoring.yaml").write_text("# ours\nkind: Application\n")
+    with pytest.raises(Refused) as refused:
+        derived.check(tmp_path, FILES)
+    assert refused.value.message == (
+        "not as pipeline.yaml says: argocd/base/manual-app-prod.yaml, argocd/base/manual-app-qa.yaml, "
+        "policy/namespaces.yaml"
+    )
+    assert "delivery generate" in refused.value.hint
+    derived.write(tmp_path, derived.stale(tmp_path, FILES))
+    derived.check(tmp_path, FILES)
+    assert not (tmp_path / "argocd/base/manual-app-qa.yaml").exists()
+    assert (tmp_path / "argocd/base/monitoring.yaml").exists(), "a file of somebody's own stays"
+
+
+def test_a_write_that_fails_changes_nothing(tmp_path: Path) -> None:
+    """When one file cannot be written, those before it are as they were."""
+    checkout(tmp_path)
+    (tmp_path / "a file").write_text("")
+    path = "argocd/base/manual-app-dev.yaml"
+    with pytest.raises(OSError, match="a file"):
+        derived.write(tmp_path, {path: "changed", "policy/namespaces.yaml": None, "a file/below": "x"})
+    derived.check(tmp_path, FILES)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_each_application_is_what_pipeline_says(kustomize: Kustomize, strategy: str) -> None:
+    """Project, namespace and values file of each environment; retries are bounded, nothing takes it down."""
+    found = kustomize(ROOT / "argocd" / strategy)
+    assert list(found) == sorted(environment.application for environment in PIPELINE.environments)
+    for environment in PIPELINE.environments:
+        application = found[environment.application]
+        assert application["metadata"] == {"name": environment.application, "namespace": "argocd"}
+        spec, source = application["spec"], application["spec"]["source"]
+        assert (spec["project"], spec["destination"]["namespace"]) == (
+            environment.name,
+            environment.namespace,
+        )
+        assert source["repoURL"] == PIPELINE.git.url
+        assert source["helm"]["releaseName"] == PIPELINE.chart.release
+        assert [f"{source['path']}/{file}" for file in source["helm"]["valueFiles"]] == [environment.values]
+        assert 0 < spec["syncPolicy"]["retry"]["limit"] <= 5
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_what_is_told_its_commit_never_syncs_by_itself(kustomize: Kustomize, strategy: str) -> None:
+    """The others follow Git by themselves, with prune and self-heal; prod waits to be told a commit."""
+    found = kustomize(ROOT / "argocd" / strategy)
+    for environment in PIPELINE.environments:
+        policy = found[environment.application]["spec"]["syncPolicy"]
+        if environment.sync == "automatic":
+            assert policy["automated"] == {"prune": True, "selfHeal": True}
+        else:
+            assert "automated" not in policy
+            assert "refresh" not in policy["retry"]
+
+
+def test_strategies_differ_in_revisions_only(kustomize: Kustomize) -> None:
+    """The two ways to promote differ in which commit an environment looks at, and in nothing else."""
+    one, other = (kustomize(ROOT / "argocd" / strategy) for strategy in STRATEGIES)
+    revisions = []
+    for environment in PIPELINE.environments:
+        sources = [found[environment.application]["spec"]["source"] for found in (one, other)]
+        revisions.append(tuple(source.pop("targetRevision") for source in sources))
+    assert one == other
+    assert revisions == [("main", "main"), ("main", "release"), ("main", "v1.0")]
+
+
+def test_each_project_allows_our_repository_into_its_namespace(kustomize: Kustomize) -> None:
+    """One project for each environment: one repository, one namespace, no kind of the whole cluster, no password."""
+    found = kustomize(ROOT / "argocd" / "projects")
+    assert list(found) == sorted(NAMES)
+    for environment in PIPELINE.environments:
+        spec = found[environment.name]["spec"]
+        assert spec["sourceRepos"] == [PIPELINE.git.url]
+        assert [one["namespace"] for one in spec["destinations"]] == [environment.namespace]
+        assert spec["clusterResourceWhitelist"] == []
+        kinds = {kind["kind"] for kind in spec["namespaceResourceWhitelist"]}
+        assert "Deployment" in kinds
+        assert not kinds & {"Secret", "Role", "RoleBinding"}
+
+
+def test_a_local_platform_reads_its_own_git_server(kustomize: Kustomize) -> None:
+    """My files name GitHub, and `up` applies the same Applications and projects with the address of its own server."""
+    url = "http://elsewhere/a b.git"
+    for folder in (*STRATEGIES, "projects"):
+        with install.pointed(ROOT, folder, url) as work:
+            found = kustomize(Path(work))
+        text = json.dumps(kustomize(ROOT / "argocd" / folder))
+        assert found == json.loads(text.replace(PIPELINE.git.url, url))
+
+
+def test_one_environment_more(tmp_path: Path, kustomize: Kustomize) -> None:
+    """One more environment in pipeline.yaml, and there is an Application, a project, a namespace for it, guarded."""
+    text = (ROOT / "pipeline.yaml").read_text()
+    block = text[text.index("  - name: stage") : text.index("  - name: prod")]
+    ports = text.replace("prod: 8083", "prod: 8083, live: 8084").replace(
+        "prod: 18083", "prod: 18083, live: 18084"
+    )
+    ports = ports.replace(
+        "approvers: #", block.replace("stage", "live").replace("pinned", "tested") + "approvers: #"
+    )
+    checkout(tmp_path, pipelines.parse(ports, tmp_path))
+    for strategy, revision in zip(STRATEGIES, ("main", "release"), strict=True):
+        found = kustomize(tmp_path / "argocd" / strategy)
+        assert list(found) == [f"manual-app-{name}" for name in ("dev", "live", "prod", "stage")]
+        assert found["manual-app-live"]["spec"]["source"]["targetRevision"] == revision
+    assert list(kustomize(tmp_path / "argocd/projects")) == ["dev", "live", "prod", "stage"]
+    text = (tmp_path / "policy/namespaces.yaml").read_text()
+    labels = {
+        one["metadata"]["name"]: one["metadata"].get("labels", {}) for one in YAML(typ="safe").load_all(text)
+    }
+    asked = [name for name, own in labels.items() if own.get("policy.sigstore.dev/include") == "true"]
+    assert asked == ["prod", "live"]
+    assert '"live": "prod",' in (tmp_path / "policy/evidence.yaml").read_text()
+
+
+@pytest.mark.parametrize("name", ["no", "on", "null", "1e3", "0"])
+def test_a_name_that_yaml_reads_as_something_else(tmp_path: Path, name: str) -> None:
+    """An environment cannot be called `no`: the manifests would hold false, or a number, in its place."""
+    text = (ROOT / "pipeline.yaml").read_text().replace("name: stage", f"name: '{name}'")
+    with pytest.raises(pipelines.BadInput, match="is no name"):
+        pipelines.parse(text, tmp_path)
+
+
+@pytest.mark.parametrize("namespace", ["argocd", "cosign-system", "kube-system", "default"])
+def test_a_namespace_that_is_taken(tmp_path: Path, namespace: str) -> None:
+    """An environment cannot live in a namespace of Kubernetes or of the platform."""
+    text = (ROOT / "pipeline.yaml").read_text().replace("namespace: stage", f"namespace: {namespace}")
+    with pytest.raises(pipelines.BadInput, match="belongs to"):
+        pipelines.parse(text, tmp_path)
