@@ -50,7 +50,7 @@ def resources(rules: list[dict[str, Any]]) -> dict[str, set[str]]:
 
 @pytest.fixture
 def pinned() -> list[dict[str, Any]]:
-    return policy.pinned_images(ROOT, REPOSITORY, PLATFORM)
+    return policy.pinned_images(pipelines.load(ROOT), REPOSITORY, PLATFORM)
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_stage_and_prod_are_guarded(pinned: list[dict[str, Any]]) -> None:
         m["metadata"]["name"]: m["metadata"].get("labels", {}) for m in load(ROOT / "policy/namespaces.yaml")
     }
     selector = pinned[1]["spec"]["matchResources"]["namespaceSelector"]["matchLabels"]
-    assert selector == {"delivery/admission": "pinned"}
+    assert selector == {"delivery/admission": "pinned", "delivery/app": "manual-app"}
     guarded = [name for name, own in labels.items() if selector.items() <= own.items()]
     assert guarded == ["stage", "prod"]
     assert [name for name, own in labels.items() if own.get("policy.sigstore.dev/include") == "true"] == [
@@ -179,7 +179,7 @@ def test_what_was_not_filled_in_is_not_applied(tmp_path: Path) -> None:
     file = tmp_path / policy.PINNED
     file.write_text(file.read_text().replace("name: platform\n", "name: others\n"))
     with pytest.raises(BadInput, match="set-by-policy"):
-        policy.pinned_images(tmp_path, REPOSITORY, PLATFORM)
+        policy.pinned_images(pipelines.load(tmp_path), REPOSITORY, PLATFORM)
 
 
 def test_a_stale_policy_is_not_applied(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_policies_for_a_cluster_of_our_own(ours: Pipeline) -> None:
     found = list(YAML(typ="safe").load_all(policies.run(ours, ours.clusters[0], [side_car])))
     assert [one["kind"] for one in found].count("Namespace") == 4
     (pinned,) = (
-        one for one in found if one["metadata"]["name"] == "pinned-images" and "variables" in one["spec"]
+        one for one in found if one["metadata"]["name"] == "manual-app-pinned-images" and "variables" in one["spec"]
     )
     (allowed,) = (one["expression"] for one in pinned["spec"]["variables"] if one["name"] == "platform")
     beside = [f"registry.local:5000/platform/{name}@{DIGEST}" for name in ("postgresql", "python")]
