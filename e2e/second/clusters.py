@@ -4,18 +4,18 @@ Both are reached as a team reaches its clusters: by an ordinary kubeconfig with 
 names that are no loopback's. Argo CD is in the first and deploys into both.
 """
 
-import base64
 import json
-import os
-import shutil
 import subprocess
 import tempfile
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from delivery.parts import docker, tar
-from local import images, preload, tools
-from local.cluster import Cluster
+from delivery.wait import Pending, Reached, until
+from local import admission, images, preload, tools
+from local.catalog import Catalog
 from local.shell import run
 from ruamel.yaml import YAML
 
@@ -26,6 +26,7 @@ TEST = "shop-test"  # the context of the e2e's cluster
 _HINT = "see what kind says"
 _CERTS = "/etc/containerd/certs.d"
 _ARGOCD = "argocd"
+_LABEL = "delivery.second-site"
 
 
 def create_prod(network: str, root: Path, folder: Path) -> None:
@@ -64,11 +65,11 @@ def address(kind_name: str, network: str) -> str:
         client.close()
 
 
-def kubeconfig(shared: Cluster, file: Path) -> Path:
-    """One ordinary kubeconfig with both contexts."""
+def kubeconfig(file: Path, contexts: Iterable[tuple[str, str]]) -> Path:
+    """One ordinary kubeconfig: each context with the kind cluster that it leads to."""
     merged: dict[str, Any] = {"apiVersion": "v1", "kind": "Config", "preferences": {}, "current-context": TEST}
     merged |= {"clusters": [], "users": [], "contexts": []}
-    for context, kind_name in ((TEST, shared.name), (PROD, PROD)):
+    for context, kind_name in contexts:
         told = run([tools.path("kind"), "get", "kubeconfig", f"--name={kind_name}", "--internal"], hint=_HINT)
         own = YAML(typ="safe", pure=True).load(told)
         merged["clusters"].append({"name": context, "cluster": own["clusters"][0]["cluster"]})
@@ -100,3 +101,118 @@ def distrust(kind_name: str) -> None:
             container.exec_run(["rm", "-rf", f"{_CERTS}/{names.REGISTRY}"])
     finally:
         client.close()
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Both clusters, by the ordinary kubeconfig."""
+
+    kubeconfig: Path
+
+    def kubectl(
+        self, context: str, *arguments: str, check: bool = True, input: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """kubectl against one of them and no other."""
+        done = subprocess.run(
+            [tools.path("kubectl"), f"--kubeconfig={self.kubeconfig}", f"--context={context}", *arguments],
+            capture_output=True,
+            text=True,
+            input=input,
+            stdin=None if input is not None else subprocess.DEVNULL,
+            timeout=180,
+        )
+        assert not check or done.returncode == 0, f"{context}: {' '.join(arguments)}: {done.stderr}"
+        return done
+
+    def apply(self, context: str, *manifests: dict[str, Any]) -> None:
+        """kubectl apply of these objects."""
+        text = "---\n".join(json.dumps(one) + "\n" for one in manifests)
+        self.kubectl(context, "apply", "--server-side", "--force-conflicts", "-f", "-", input=text)
+
+    def join_argocd(self) -> None:
+        """Have Argo CD deploy into the second cluster, as `argocd cluster add` does it."""
+        account = {"name": "argocd-manager", "namespace": "kube-system"}
+        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
+        self.apply(
+            PROD,
+            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account},
+            {
+                "apiVersion": "rbac.authorization.k8s.io/v1",
+                "kind": "ClusterRoleBinding",
+                "metadata": {"name": "argocd-manager"},
+                "roleRef": role,
+                "subjects": [{"kind": "ServiceAccount", **account}],
+            },
+        )
+        token = self.kubectl(PROD, "-n", "kube-system", "create", "token", "argocd-manager", "--duration=4h").stdout
+        data = json.loads(self.kubeconfig.read_text(encoding="utf-8"))
+        [cluster] = [one["cluster"] for one in data["clusters"] if one["name"] == PROD]
+        tls = {"insecure": False, "caData": cluster["certificate-authority-data"]}
+        config = json.dumps({"bearerToken": token.strip(), "tlsClientConfig": tls})
+        told = {"name": PROD, "server": cluster["server"], "config": config}
+        self.apply(TEST, _argocd_secret("second-site-prod", "cluster", told))
+
+    def argocd_reads(self, url: str, user: str, token: str, authority: Path) -> None:
+        """Have Argo CD read a private repository over TLS that only this authority vouches for."""
+        told = {"url": url, "username": user, "password": token, "type": "git"}
+        self.apply(TEST, _argocd_secret("second-site-git", "repository", told))
+        patch = {"data": {names.GIT: authority.read_text(encoding="utf-8")}}
+        self._patch_certificates(patch)
+
+    def install_policy_controller(self, catalog: Catalog, root: Path, authority: Path) -> None:
+        """sigstore's policy-controller in the second cluster, which trusts the registry's authority; returns at once."""
+        digests = preload.digests(images.source().node.name)
+        with admission.controller_folder(catalog, root, digests) as folder:
+            self.kubectl(PROD, "apply", "--server-side", "--force-conflicts", "-k", folder)
+        own = ("-n", admission.NAMESPACE)
+        self.kubectl(PROD, *own, "create", "configmap", "registry-ca", f"--from-file=ca.pem={authority}")
+        pod = {
+            "volumes": [{"name": "registry-ca", "configMap": {"name": "registry-ca"}}],
+            "containers": [
+                {
+                    "name": "webhook",
+                    "env": [{"name": "SSL_CERT_FILE", "value": "/registry-ca/ca.pem"}],
+                    "volumeMounts": [{"name": "registry-ca", "mountPath": "/registry-ca", "readOnly": True}],
+                }
+            ],
+        }
+        patch = json.dumps({"spec": {"template": {"spec": pod}}})
+        self.kubectl(PROD, *own, "patch", "deployment", "webhook", "--patch", patch)
+
+    def wait_for_policy_controller(self) -> None:
+        """Return when it decides."""
+        own = ("-n", admission.NAMESPACE)
+        self.kubectl(PROD, *own, "rollout", "status", "deployment/webhook", "--timeout=120s")
+
+    def take_policies(self, context: str, policies: str) -> None:
+        """Apply what `delivery policy` printed. policy-controller judges its own policies, moments after it is Ready."""
+
+        def taken() -> Reached[None] | Pending:
+            command = ("apply", "--server-side", "--force-conflicts", "-f", "-")
+            done = self.kubectl(context, *command, input=policies, check=False)
+            return Pending(done.stderr.strip()[-300:]) if done.returncode else Reached(None)
+
+        until(f"{context} takes the policies", taken, 60, "see what kubectl says")
+
+    def _patch_certificates(self, patch: dict[str, Any]) -> None:
+        own = ("-n", _ARGOCD, "patch", "configmap", "argocd-tls-certs-cm", "--type=merge")
+        self.kubectl(TEST, *own, "--patch", json.dumps(patch))
+
+    def leave(self, app: str, environments: Collection[str]) -> None:
+        """Take everything of the site away from the shared cluster; it may not be there."""
+        own, gone = [f"{app}-{one}" for one in environments], ("delete", "--ignore-not-found", "--wait=false")
+        # Namespace, Application and project are called alike.
+        self.kubectl(TEST, "-n", _ARGOCD, *gone, *(f"application/{one}" for one in own))
+        self.kubectl(TEST, "-n", _ARGOCD, *gone, *(f"appproject/{one}" for one in own))
+        self.kubectl(TEST, "-n", _ARGOCD, *gone, "secret", "-l", f"{_LABEL}=yes")
+        for kind in ("validatingadmissionpolicybinding", "validatingadmissionpolicy"):
+            self.kubectl(TEST, *gone, f"{kind}/{app}-pinned-images")
+        self.kubectl(TEST, *gone, *(f"clusterimagepolicy/{app}-{one}" for one in ("tested", "platform")))
+        self.kubectl(TEST, *gone, *(f"namespace/{one}" for one in own))
+        self._patch_certificates({"data": {names.GIT: None}})
+
+
+def _argocd_secret(name: str, kind: str, told: dict[str, str]) -> dict[str, Any]:
+    labels = {"argocd.argoproj.io/secret-type": kind, _LABEL: "yes"}
+    metadata = {"name": name, "namespace": _ARGOCD, "labels": labels}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": told}

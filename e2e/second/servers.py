@@ -18,7 +18,6 @@ from local import images
 
 from e2e.second import certificates, names
 
-REPOSITORY = "acme/shop"
 NAME = "second-site"
 LABEL = f"delivery.{NAME}"
 _BACK = f"{NAME}-registry"  # a network that nobody but the front is on
@@ -48,7 +47,7 @@ class Servers:
         return folder
 
 
-def start(network: str, folder: Path) -> Servers:
+def start(network: str, folder: Path, app: str) -> Servers:
     """Start both on a Docker network; returns when both answer under their names, to whom they should alone."""
     site_names = [names.REGISTRY, names.LOGIN, names.GIT]
     files = certificates.make(folder, site_names)
@@ -68,7 +67,7 @@ def start(network: str, folder: Path) -> Servers:
         front = client.containers.create(
             images.source().gateway.tag,
             name=NAME,
-            environment={"REPOSITORY": f"{REPOSITORY}.git"},
+            environment={"REPOSITORY": f"acme/{app}.git"},
             network=_BACK,
             labels={LABEL: "yes"},
         )
@@ -84,7 +83,7 @@ def start(network: str, folder: Path) -> Servers:
     return Servers(files, address, registry, git)
 
 
-def wait_for_answers(servers: Servers) -> None:
+def wait_for_answers(servers: Servers, app: str) -> None:
     """Return when the token server, the registry and Git answer under their names."""
     user, password = "ci", servers.registry["ci"]
     with httpx.Client(verify=str(servers.files.authority), timeout=5, trust_env=False) as http:
@@ -96,7 +95,7 @@ def wait_for_answers(servers: Servers) -> None:
                 asked = {
                     "the registry": http.get(f"https://{names.REGISTRY}/v2/", headers=bearer),
                     "Git": http.get(
-                        f"https://{names.GIT}/{REPOSITORY}/info/refs?service=git-upload-pack",
+                        f"https://{names.GIT}/acme/{app}/info/refs?service=git-upload-pack",
                         auth=("reader", servers.git["reader"]),
                     ),
                 }

@@ -1,0 +1,156 @@
+"""The second site, whole: made for a block, and gone afterwards, also what a run that was killed left behind."""
+
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from delivery.parts import docker
+from local import images, preload
+from local.cluster import Cluster
+from local.shell import run
+
+from e2e.second import clusters, names, servers, team
+from e2e.second.clusters import Clusters
+from e2e.second.phases import Phases
+from e2e.second.servers import Servers
+from e2e.second.team import Team
+
+ENVIRONMENTS = ("dev", "qa", "stage", "prod")
+# The folder of the chart for what stands beside the app -> the platform's image for it.
+_BESIDE = {"postgresql": "postgresql", "rates": "python"}
+
+
+@dataclass(frozen=True)
+class World:
+    """What there is: servers, clusters, and a team that has told its checkout where it lives."""
+
+    app: str
+    servers: Servers
+    clusters: Clusters
+    team: Team
+    phases: Phases
+
+    def cluster(self, environment: str) -> str:
+        """The context of the cluster that an environment is in."""
+        return clusters.PROD if environment == "prod" else clusters.TEST
+
+    def namespace(self, environment: str) -> str:
+        """Where an environment is in it."""
+        return f"{self.app}-{environment}"
+
+    def digests(self, environment: str) -> set[str]:
+        """The digests that the app's containers run, by the pods' own imageID."""
+        selector = f"app.kubernetes.io/name={self.app}"
+        where = ("-n", self.namespace(environment), "get", "pods", "-l", selector)
+        path = "{range .items[*].status.containerStatuses[*]}{.imageID}{'\\n'}{end}"
+        said = self.clusters.kubectl(self.cluster(environment), *where, "-o", f"jsonpath={path}").stdout
+        return {line.rpartition("@")[2] for line in said.split()}
+
+
+@contextmanager
+def made(root: Path, shared: Cluster, folder: Path, phases: Phases) -> Iterator[World]:
+    """The world, in a folder of its own and beside the e2e's cluster."""
+    app = _name(shared.pipeline.chart.release)
+    known = Clusters(clusters.kubeconfig(folder / "before", [(clusters.TEST, shared.name)]))
+    with phases.of("what a killed run left"):
+        _unmake(app, shared, known)
+    try:
+        yield _make(root, shared, folder, app, phases)
+    finally:
+        with phases.of("taken away again"):
+            _unmake(app, shared, known)
+
+
+def _name(release: str) -> str:
+    # A fork that is called by one word keeps it: nobody could tell the name from the word.
+    return "shop" if "-" in release else release
+
+
+def _make(root: Path, shared: Cluster, folder: Path, app: str, phases: Phases) -> World:
+    network, prod = shared.name, clusters.PROD
+    with ThreadPoolExecutor(2) as pool:
+        with phases.of("the second cluster, registry and Git"):
+            created = pool.submit(clusters.create_prod, network, root, folder)
+            served = servers.start(network, folder / "servers", app)
+            names.trust(served.files.authority)
+            addresses = dict.fromkeys((names.REGISTRY, names.LOGIN, names.GIT), served.address)
+            names.tell(addresses)
+            servers.wait_for_answers(served, app)
+            beside = {part: _push(served, folder, image) for part, image in _BESIDE.items()}
+            created.result()
+        with phases.of("names, trust, Argo CD and policy-controller"):
+            preload.unpack(clusters.node(prod), ("platform/policy-controller",))
+            both = [(clusters.TEST, shared.name), (prod, prod)]
+            nodes = {name: clusters.address(name, network) for _, name in both}
+            of_environment = {f"{one}.{names.DOMAIN}": nodes[shared.name] for one in ENVIRONMENTS[:-1]}
+            addresses |= of_environment | {f"prod.{names.DOMAIN}": nodes[prod]}
+            names.tell(addresses | {clusters.node(name): address for name, address in nodes.items()})
+            for name in nodes:
+                clusters.trust(name, served.files.authority)
+            reached = Clusters(clusters.kubeconfig(folder / "kubeconfig", both))
+            reached.install_policy_controller(images.catalog(), root, served.files.authority)
+            reached.join_argocd()
+            url = f"https://{names.GIT}/acme/{app}"
+            reached.argocd_reads(url, "reader", served.git["reader"], served.files.authority)
+    with phases.of("adopt, add qa, say where we live"):
+        ours = team.come(root, folder, served, reached.kubeconfig)
+        team.adopt(ours, app)
+        build, runtime = images.source().python_images
+        team.settle(ours, served, {"BUILD_IMAGE": build, "RUNTIME_IMAGE": runtime}, beside)
+    world = World(app, served, reached, ours, phases)
+    with phases.of("pushed, applied: policies, projects, Applications"):
+        _apply(world)
+    return world
+
+
+def _apply(world: World) -> None:
+    """What README tells a team to do by hand, once."""
+    ours, reached = world.team, world.clusters
+    ours.git("push", "--quiet", ours.context.site.git.url, "HEAD:refs/heads/main")
+    reached.wait_for_policy_controller()
+    for context in (clusters.TEST, clusters.PROD):
+        reached.take_policies(context, ours.delivery("policy", "--context", context).out)
+    pull = world.servers.docker_config(ours.home / "pull", "cluster") / "config.json"
+    for environment in ENVIRONMENTS:
+        own = (world.cluster(environment), "-n", world.namespace(environment), "create", "secret", "generic")
+        reached.kubectl(*own, "postgresql", "--from-literal=password=not-a-secret")
+        kind = "--type=kubernetes.io/dockerconfigjson"
+        reached.kubectl(*own, "registry", kind, f"--from-file=.dockerconfigjson={pull}")
+    for part in ("projects", "manual-promotion"):
+        reached.kubectl(clusters.TEST, "apply", "--server-side", "-k", str(ours.path / "argocd" / part))
+
+
+def _push(served: Servers, folder: Path, image: str) -> str:
+    """An image of the platform in the site's registry, by its digest there; as a person pushes it."""
+    name = f"{names.REGISTRY}/acme/{image}:1"
+    config = served.docker_config(folder / "ci", "ci")
+    hint = "docker logs second-site"
+    run(["docker", "tag", images.platform_images()[image], name], hint=hint)
+    said = run(["docker", f"--config={config}", "push", name], hint=hint)
+    [digest] = set(re.findall(r"digest: (sha256:[0-9a-f]{64})", said))
+    return f"{name.removesuffix(':1')}@{digest}"
+
+
+def _unmake(app: str, shared: Cluster, known: Clusters) -> None:
+    known.leave(app, ENVIRONMENTS)
+    clusters.remove_prod()
+    servers.remove()
+    clusters.distrust(shared.name)
+    names.forget()
+    names.distrust()
+    _forget_images()
+
+
+def _forget_images() -> None:
+    """The names that this host's Docker has for images of the site; what they name is others', too."""
+    client = docker.client()
+    try:
+        for image in client.images.list():
+            for name in [*image.tags, *(image.attrs.get("RepoDigests") or ())]:
+                if name.startswith(f"{names.REGISTRY}/"):
+                    client.images.remove(name, noprune=True)
+    finally:
+        client.close()
