@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import Discriminator, Field, PrivateAttr, Tag, ValidationError, field_validator, model_validator
 
 from delivery.app import App, Questions
 from delivery.errors import BadInput
@@ -146,6 +146,16 @@ class Waits(Model):
     tests: Seconds
 
 
+def _kind(data: Any) -> str:
+    made_here = "local" in data if isinstance(data, dict) else isinstance(data, LocalSite)
+    return _LOCAL if made_here else _TEAMS
+
+
+# Which of the two a site is decides which error is told: never what it lacks to be the other one.
+_LOCAL, _TEAMS = "<local>", "<site>"
+AnySite = Annotated[Annotated[LocalSite, Tag(_LOCAL)] | Annotated[Site, Tag(_TEAMS)], Discriminator(_kind)]
+
+
 class Pipeline(Model):
     """The whole of pipeline.yaml, already checked against itself."""
 
@@ -157,7 +167,7 @@ class Pipeline(Model):
     environments: Annotated[tuple[Environment, ...], Field(min_length=1)]
     approvers: tuple[Approver, ...] = ()
     waits: Waits
-    sites: Annotated[tuple[LocalSite | Site, ...], Field(min_length=1)]
+    sites: Annotated[tuple[AnySite, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
@@ -284,11 +294,12 @@ def parse(text: str, folder: Path) -> Pipeline:
         return Pipeline.model_validate(_plain(data), context={"root": folder})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
+        location = tuple(part for part in first["loc"] if part not in (_LOCAL, _TEAMS))
+        where = ".".join(str(part) for part in location)
         message = first["msg"].removeprefix("Value error, ")
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise BadInput(
-            f"{file}:{_line(data, first['loc'])}: {where + ': ' if where else ''}{message}{more}",
+            f"{file}:{_line(data, location)}: {where + ': ' if where else ''}{message}{more}",
             "mend that line; the comments in the file say what belongs there",
         ) from None
 

@@ -1,5 +1,6 @@
 """A world small enough for seconds: a Git server on disk, a checkout, and the programs that are at hand."""
 
+import base64
 import hashlib
 import json
 import os
@@ -8,186 +9,53 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from delivery import pipeline as pipelines
-from delivery.desired import tree
-from delivery.parts.credentials import write_private
-from delivery.parts.git import Repository
-from delivery.pipeline import Cluster, Environment, Pipeline
-from delivery.signed import evidence, keys
+from delivery import context as contexts
+from delivery.files import write_private
+from delivery.parts import programs
 from local import paths, platforms, released, tools
 from local.catalog import Catalog
 
-from scripts.tests.played import built, stage
+from scripts.tests import signing
+from scripts.tests.steps import built, cluster, helm_once, rendered
+from scripts.tests.world import ROOT, SIGNERS, World, begin, leads
 
-__all__ = ["built", "stage"]  # fixtures
-
-ROOT = Path(__file__).resolve().parents[2]
-
-VALUES = """\
-# {name}: what differs here.
-
-image:   # set by `delivery`, never by hand
-  tag: set-by-promotion      # the build number
-  digest: set-by-promotion
-
-replicas: {replicas}  # as many as it needs
-"""
-
-DEPLOYMENT = """\
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: manual-app}
-spec:
-  replicas: {{ .Values.replicas }}
-  selector: {matchLabels: {app.kubernetes.io/name: manual-app}}
-  template:
-    metadata: {labels: {app.kubernetes.io/name: manual-app}}
-    spec:
-      containers:
-        - name: manual-app
-          image: {{ .Values.image.repository }}@{{ .Values.image.digest }}
-"""
+__all__ = ["built", "cluster", "helm_once", "rendered"]  # fixtures
 
 
-def git(folder: Path, *arguments: str) -> str:
-    """Git as a user would type it, with an identity of the test's own."""
-    identity = ("-c", "user.name=Ada", "-c", "user.email=ada@example.test")
-    return subprocess.run(
-        ["git", "-C", str(folder), *identity, *arguments], check=True, capture_output=True, text=True
-    ).stdout.strip()
-
-
-class DiskCluster(Cluster):
-    """A cluster whose Git server is a bare repository on disk."""
-
-    @property
-    def git_url(self) -> str:
-        return str(self.root / ".." / "server.git")
-
-
-@dataclass(frozen=True)
-class World:
-    """A checkout, its server, and the pipeline that it holds."""
-
-    checkout: Path
-    server: Path
-    pipeline: Pipeline
-    cluster: Cluster
-
-    git = staticmethod(git)
-
-    @staticmethod
-    def values(name: str, replicas: int) -> str:
-        """A values file as the checkout has it at first."""
-        return VALUES.format(name=name, replicas=replicas)
-
-    def clone(self, name: str) -> Path:
-        """One more person's clone of the server."""
-        folder = self.checkout.parent / name
-        git(self.checkout.parent, "clone", "--quiet", str(self.server), str(folder))
-        return folder
-
-    def head(self) -> str:
-        """Where the server's main is."""
-        return git(self.server, "rev-parse", "main")
-
-    def commits(self) -> list[str]:
-        """The subjects on the server's main, newest first."""
-        return git(self.server, "log", "--format=%s", "main").splitlines()
-
-    def file(self, path: str, commit: str = "main") -> str:
-        """A file as the server has it, byte for byte."""
-        return subprocess.run(
-            ["git", "-C", str(self.server), "show", f"{commit}:{path}"], check=True, capture_output=True
-        ).stdout.decode()
-
-    def result(
-        self,
-        environment: Environment,
-        tests: dict[str, str] | None = None,
-        ago: timedelta = timedelta(),
-        changed: tuple[str, ...] = (),
-    ) -> dict[str, Any]:
-        """What a run says: one test for each suite, all passed; `tests` changes the outcome of a suite's."""
-        outcomes = dict.fromkeys(environment.tests.requires, "passed") | (tests or {})
-        run = [
-            evidence.Test(id=f"{suite}/test_it.py::test_it", suite=suite, check="it", outcome=outcome)
-            for suite, outcome in outcomes.items()
-            if outcome != "absent"
-        ]
-        finished = datetime.now(UTC) - ago
-        server = Repository(self.server)
-        return evidence.predicate(
-            *(self.pipeline, environment, evidence.judge(environment.tests, run, changed)),
-            tree.at(self.pipeline, server, environment, "main"),
-            *(self.head(), self.head(), evidence.Pods(before=(), after=()), finished, finished),
-        )
-
-    def prove(self, environment: Environment, digest: str, **circumstances: Any) -> dict[str, Any]:
-        """Signed evidence of an environment about a digest, PASSED unless told otherwise."""
-        data = self.result(environment, **circumstances)
-        evidence.put(self.pipeline, self.cluster, digest, environment, data)
-        return data
-
-    def commit(self, clone: Path, path: str, text: str, message: str) -> str:
-        """One commit in a clone."""
-        file = clone / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-        git(clone, "add", "--all")
-        git(clone, "commit", "--quiet", "--message", message)
-        return git(clone, "rev-parse", "HEAD")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever signs with the real cosign takes seconds, and hundreds of tests take minutes: `slow`."""
-    for item in items:
-        if "signers" in getattr(item, "fixturenames", ()):
-            item.add_marker("slow")
+@pytest.fixture(scope="session")
+def beginning(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with server and checkout that each world is a copy of. Its commit is always the same one."""
+    folder = tmp_path_factory.mktemp("beginning")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE"):
+            patch.setenv(name, "2026-11-25T12:00:00Z")
+        patch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+        patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+        for name in ("GIT_DIR", "GIT_WORK_TREE"):
+            patch.delenv(name, raising=False)
+        begin(folder)
+    return folder
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(beginning: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """A checkout with the real pipeline.yaml, an app and a chart, pushed to a bare repository."""
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    for name in ("DELIVERY_STATE", "DELIVERY_CLUSTER", "BUILD_NUMBER", "GIT_DIR", "GIT_WORK_TREE"):
+    for name in ("DELIVERY_STATE", "DELIVERY_SITE", "BUILD_NUMBER", "GIT_DIR", "GIT_WORK_TREE"):
         monkeypatch.delenv(name, raising=False)
     server, checkout = tmp_path / "server.git", tmp_path / "checkout"
-    git(tmp_path, "init", "--quiet", "--bare", "--initial-branch=main", str(server))
-    git(tmp_path, "clone", "--quiet", str(server), str(checkout))
-    git(checkout, "checkout", "--quiet", "-B", "main")
-    files = {
-        "pipeline.yaml": (ROOT / "pipeline.yaml").read_text(),
-        ".gitignore": ".delivery/\n",
-        "manual-app/pyproject.toml": '[project]\nname = "manual-app"\nversion = "1.2.3"\n',
-        "e2e/suites/smoke/test_smoke.py": "def test_starts() -> None:\n    pass\n",
-        "manual-app-helm/Chart.yaml": "apiVersion: v2\nname: manual-app\nversion: 0.1.0\n",
-        "manual-app-helm/values.yaml": "replicas: 1\nimage: {repository: registry.local:5000/manual-app}\n",
-        "manual-app-helm/templates/app.yaml": DEPLOYMENT,
-        **{
-            f"manual-app-helm/values-{name}.yaml": VALUES.format(name=name, replicas=replicas)
-            for name, replicas in (("dev", 1), ("stage", 2), ("prod", 2))
-        },
-    }
-    for path, text in files.items():
-        (checkout / path).parent.mkdir(parents=True, exist_ok=True)
-        (checkout / path).write_text(text)
-    git(checkout, "add", "--all")
-    git(checkout, "commit", "--quiet", "--message", "the beginning")
-    git(checkout, "push", "--quiet", "origin", "main")
+    shutil.copytree(beginning, tmp_path, dirs_exist_ok=True)
+    leads(tmp_path / "gitconfig", str(server))
     monkeypatch.chdir(checkout)
-    pipeline = pipelines.load()
-    first = pipeline.clusters[0]
-    cluster = DiskCluster.model_validate(first.model_dump(), context={"root": checkout})
-    return World(checkout, server, pipeline, cluster)
+    return World(checkout, server, contexts.load("team"))
 
 
 @pytest.fixture(scope="session")
@@ -198,6 +66,7 @@ def program() -> Callable[[str], Path]:
     every test runs, and with the project's own programs.
     """
 
+    @cache
     def find(name: str) -> Path:
         if told := os.environ.get(name.upper()):
             return Path(told)
@@ -225,17 +94,13 @@ def program() -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
-def signers(tmp_path_factory: pytest.TempPathFactory, program: Callable[[str], Path]) -> Path:
-    """The key pairs that `up` makes, made once for all tests by the real cosign."""
-    root = tmp_path_factory.mktemp("signers")
-    (root / "pipeline.yaml").write_text((ROOT / "pipeline.yaml").read_text())
-    cluster = pipelines.load(root).clusters[0]
-    cluster = DiskCluster.model_validate(cluster.model_dump(), context={"root": root})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("DELIVERY_STATE", raising=False)
-        patch.setattr(tools, "path", program)
-        keys.create(cluster)
-    return cluster.state / "keys"
+def signers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A key pair of everybody who signs, made once for all tests, in process."""
+    folder = tmp_path_factory.mktemp("signers")
+    for name in SIGNERS:
+        (folder / f"{name}.password").write_text(f"the password of {name}")
+        signing.generate(folder / name, f"the password of {name}")
+    return folder
 
 
 # The login of the tests' registry: bcrypt of "secret", as htpasswd -B writes it.
@@ -303,7 +168,9 @@ class Shelf:
     def ask(self, method: str, path: str, **options: object) -> httpx.Response:
         """One request to the repository manual-app."""
         url = path if path.startswith("http") else f"http://localhost:{self.port}/v2/manual-app/{path}"
-        answer = httpx.request(method, url, auth=("delivery", "secret"), trust_env=False, **options)  # type: ignore[arg-type]
+        answer = httpx.request(
+            method, url, auth=("delivery", "secret"), trust_env=False, verify=False, **options
+        )  # type: ignore[arg-type]
         answer.raise_for_status()
         return answer
 
@@ -316,7 +183,7 @@ class Shelf:
 
 @pytest.fixture
 def shelf(world: World, tmp_path: Path, program: Callable[[str], Path]) -> Iterator[Shelf]:
-    """The registry that `world.cluster` of this test talks to."""
+    """The registry that this test talks to."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -335,7 +202,7 @@ def shelf(world: World, tmp_path: Path, program: Callable[[str], Path]) -> Itera
         try:
             for _ in range(200):
                 try:
-                    httpx.get(f"http://localhost:{port}/v2/", trust_env=False)
+                    httpx.get(f"http://localhost:{port}/v2/", trust_env=False, verify=False)
                     break
                 except httpx.TransportError:
                     time.sleep(0.02)
@@ -352,11 +219,14 @@ def stocked(
     program: Callable[[str], Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> World:
-    """The world, with its cluster's registry running, its login and its keys where `up` puts them."""
-    monkeypatch.setattr(tools, "path", program)
-    data = world.cluster.model_dump() | {"registry": shelf.port}
-    cluster = DiskCluster.model_validate(data, context={"root": world.checkout})
-    login = {"username": "delivery", "password": "secret"}
-    write_private(cluster.state / "credentials.json", json.dumps({"registry": login, "git": login}))
-    shutil.copytree(signers, cluster.state / "keys")
-    return replace(world, cluster=cluster)
+    """The world, with its registry running, docker's login of it, and the keys of everybody who signs."""
+    monkeypatch.setattr(programs, "path", program)
+    signing.install(monkeypatch)
+    site = world.context.site
+    host = f"localhost:{shelf.port}"
+    repository = site.image.model_copy(update={"reached": f"{host}/manual-app"})
+    assert repository.docker_config
+    login = base64.b64encode(b"delivery:secret").decode()
+    write_private(repository.docker_config / "config.json", json.dumps({"auths": {host: {"auth": login}}}))
+    shutil.copytree(signers, site.state / "keys")
+    return world.on(image=repository)

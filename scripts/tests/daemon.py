@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from scripts.tests.played import Answering, serving
+from scripts.tests.fake_cluster import Answering, serving
 
 
 @dataclass

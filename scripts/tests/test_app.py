@@ -219,15 +219,6 @@ def test_a_base_image_that_the_daemon_does_not_keep(daemon: Daemon) -> None:
     assert "digest" not in named
 
 
-def test_the_sample_names_its_version_once() -> None:
-    """Whoever gives the sample a new version changes the Dockerfile and its package together."""
-    package = re.search(r'^version = "(.+)"$', (ROOT / "manual-app/pyproject.toml").read_text(), re.M)
-    built = re.search(r"^ARG VERSION=(.+)$", (ROOT / "manual-app/Dockerfile").read_text(), re.M)
-    assert package
-    assert built
-    assert package[1] == built[1]
-
-
 def test_a_check_that_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`python` is the one that runs delivery, its environment activated or not; the folder is the check's."""
     monkeypatch.setenv("PATH", "/usr/bin:/bin")

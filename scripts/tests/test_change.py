@@ -15,7 +15,7 @@ from delivery.parts.git import Repository
 from delivery.pipeline import Environment
 
 if TYPE_CHECKING:
-    from conftest import World
+    from scripts.tests.world import World
 
 DIGEST, OTHER = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
 STAGE = "manual-app-helm/values-stage.yaml"
@@ -30,12 +30,12 @@ def rendered(tree: Path, environment: Environment, commit: str) -> Desired:
 
 
 def request(world: World, digest: str = DIGEST, build: str = "15", environment: str = "stage") -> Request:
-    return Request(world.pipeline.environment(environment), digest, build, "c" * 40, "dev")
+    return Request(world.context.environment(environment), digest, build, "c" * 40, "dev")
 
 
 def ask(world: World, plan: Any = None) -> change.Change:
     plan = plan or (lambda repository, commit: request(world))
-    return change.apply(world.pipeline, world.cluster, plan, rendered)
+    return change.apply(world.context, plan, rendered)
 
 
 def test_exactly_two_values_change(world: World) -> None:
@@ -44,6 +44,9 @@ def test_exactly_two_values_change(world: World) -> None:
     expected = world.values(name="stage", replicas=2)
     expected = expected.replace("tag: set-by-promotion", 'tag: "15"').replace(
         "digest: set-by-promotion", f"digest: {DIGEST}"
+    )
+    expected = expected.replace(
+        "repository: set-by-promotion", f"repository: {world.context.site.image.name}"
     )
     assert world.file(STAGE) == expected
     assert world.git(world.server, "diff", "--name-only", "main~1", "main") == STAGE
@@ -154,11 +157,11 @@ def test_never_by_force(world: World) -> None:
     world.git(world.server, "config", "receive.denyNonFastForwards", "false")
     other = world.clone("other")
     theirs = world.commit(other, "README.md", "theirs\n", "theirs")
-    behind = Repository(world.checkout)
+    behind = Repository(world.checkout, world.context.site.git)
     world.git(other, "push", "--quiet", "origin", "main")
     ours = world.commit(world.checkout, "README.md", "ours\n", "ours")
     with pytest.raises(Exception, match="moved while we pushed"):
-        behind.push(str(world.server), ours, "main")
+        behind.push(ours, "main")
     assert world.head() == theirs
 
 
@@ -173,7 +176,10 @@ def test_never_by_force(world: World) -> None:
         (f"image:\n  tag: 15\n  digest: {DIGEST}\n", "image.tag must be a string"),
         ('image:\n  tag: "15"\n  digest: sha256:short\n', "malformed"),
         ('image:\n  tag: "15"\n  digest: latest\n', "malformed"),
-        (f'image: &i\n  tag: "15"\n  digest: {DIGEST}\nother: *i\n', "cannot be changed alone"),
+        (
+            f'image: &i\n  repository: r\n  tag: "15"\n  digest: {DIGEST}\nother: *i\n',
+            "cannot be changed alone",
+        ),
         ("", "must be a mapping"),
     ],
 )
@@ -207,7 +213,7 @@ def test_what_does_not_render_is_not_written(world: World) -> None:
 
     head = world.head()
     with pytest.raises(BadInput, match="helm template"):
-        change.apply(world.pipeline, world.cluster, lambda r, c: request(world), refuses)
+        change.apply(world.context, lambda r, c: request(world), refuses)
     assert world.head() == head
 
 
@@ -237,12 +243,12 @@ def test_quoting_and_layout_survive(before: str, after: str) -> None:
 
 def test_publish_moves_main_forward(world: World) -> None:
     """deploy first brings the checkout's commit to the server's main, and does nothing when it is there."""
-    assert change.publish(world.pipeline, world.cluster) is False
+    assert change.publish(world.context) is False
     ours = world.commit(world.checkout, "manual-app/app.py", "1\n", "app")
-    assert change.publish(world.pipeline, world.cluster) is True
+    assert change.publish(world.context) is True
     assert world.head() == ours
     ask(world)  # a promotion on top: HEAD is behind now, and still contained
-    assert change.publish(world.pipeline, world.cluster) is False
+    assert change.publish(world.context) is False
 
 
 def test_publish_refuses_what_diverged(world: World) -> None:
@@ -251,8 +257,8 @@ def test_publish_refuses_what_diverged(world: World) -> None:
     world.commit(world.checkout, "manual-app/app.py", "1\n", "app")
     head = world.head()
     with pytest.raises(BadInput, match="diverged") as refused:
-        change.publish(world.pipeline, world.cluster)
-    assert refused.value.hint == f"git pull --rebase {world.cluster.git_url} main"
+        change.publish(world.context)
+    assert refused.value.hint == f"git pull --rebase {world.context.site.git.url} main"
     assert world.head() == head
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -13,16 +14,24 @@ from delivery.build import image
 from delivery.errors import BadInput, DeliveryError, NotReached, PlatformError, Refused
 from delivery.proof import observe
 
+from scripts.tests.world import leads
+
 if TYPE_CHECKING:
-    from conftest import World
+    from scripts.tests.world import World
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     """The exit code of `delivery` with these arguments."""
     monkeypatch.setattr(sys, "argv", ["delivery", *arguments])
+    monkeypatch.setenv("DELIVERY_SITE", os.environ.get("DELIVERY_SITE", "team"))
     with pytest.raises(SystemExit) as ended:
         cli.main()
     return int(ended.value.code or 0)
+
+
+def away(world: World) -> None:
+    """Nothing of the team's site answers."""
+    leads(world.checkout.parent / "gitconfig", "http://127.0.0.1:1/none.git")
 
 
 @pytest.mark.parametrize(
@@ -49,11 +58,11 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         ("approve prod", 4, "git clone"),
         ("rollback qa", 2, "there is no environment 'qa'"),
         ("rollback prod --digest 15", 2, "'15' is not a digest"),
-        ("rollback prod", 4, "cluster manual-app is not up"),
+        ("rollback prod", 4, "kubeconfig is missing"),
         ("promote stage --dry-run", 4, "git clone"),
         ("verify --force", 2, "--force"),
-        ("promote stage", 4, "cluster manual-app is not up"),
-        ("deploy", 4, "cluster manual-app is not up"),
+        ("promote stage", 4, "kubeconfig is missing"),
+        ("deploy", 4, "registry localhost:1 does not answer"),
         ("verify", 3, "UNKNOWN"),
         ("report", 4, "git clone"),
         ("verify prod", 3, "UNKNOWN: not everything could be read (prod)"),
@@ -68,7 +77,7 @@ def test_errors(
     says: str,
 ) -> None:
     """Bad input gets one line, a hint and its exit code, and nothing is written."""
-    monkeypatch.setattr("delivery.pipeline.Cluster.git_url", "http://127.0.0.1:1/none.git")
+    away(world)
     before = world.head()
     assert run(monkeypatch, *arguments.split()) == code
     said = capsys.readouterr().err.splitlines()
@@ -77,6 +86,33 @@ def test_errors(
     assert said[-1].startswith("hint: ")
     assert "Traceback" not in "\n".join(said)
     assert world.head() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says", "hint"),
+    [
+        ("--site local verify", 4, "site local is not up", "start it: delivery up"),
+        ("--site e2e verify", 4, "site e2e is not up", "start it: delivery up"),
+        ("--site none verify", 2, "there is no site 'none'", "local, e2e, team"),
+        ("--site team up", 2, "site team is not made here", "local sites of pipeline.yaml: local, e2e"),
+        ("--site team down --force", 2, "site team is not made here", "local, e2e"),
+        ("--site team doctor", 2, "site team is not made here", "local, e2e"),
+    ],
+)
+def test_which_site(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: str,
+    code: int,
+    says: str,
+    hint: str,
+) -> None:
+    """A site that nobody knows or that is not up is named; what makes and removes local sites leaves others alone."""
+    assert run(monkeypatch, *arguments.split()) == code
+    said = capsys.readouterr().err.splitlines()
+    assert says in said[-2]
+    assert hint in said[-1]
 
 
 def test_dirty_tree(
@@ -134,10 +170,11 @@ def test_verify_as_json(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """verify prints one JSON document, also when the verdict is not PROVEN."""
-    monkeypatch.setattr("delivery.pipeline.Cluster.git_url", "http://127.0.0.1:1/none.git")
+    away(world)
     assert run(monkeypatch, "verify", "--format", "json") == 3
     document = json.loads(capsys.readouterr().out)
-    assert document["schema"] == "delivery/proof/v1"
+    assert document["schema"] == "delivery/proof/v2"
+    assert document["site"] == "team"
     assert document["verdict"] == "UNKNOWN"
     assert [one["environment"] for one in document["environments"]] == ["dev", "stage", "prod"]
     assert all(one["unknowns"] for one in document["environments"])

@@ -14,6 +14,7 @@ from delivery import pipeline as pipelines
 from delivery.errors import NotReached, PlatformError
 from delivery.lock import alone
 from delivery.parts import docker
+from local import cluster as clusters
 from local import host, preload, recipes, runc_bounded, services, tools
 from local import kind as kinds
 from local.catalog import ArgocdImages, Catalog
@@ -165,7 +166,7 @@ def test_a_home_with_a_space_takes_a_cluster(tmp_path: Path, monkeypatch: pytest
     program.chmod(0o755)
     monkeypatch.setenv("DELIVERY_STATE", str(home / "state"))
     monkeypatch.setattr(tools, "path", lambda name: program)
-    cluster = pipelines.load(ROOT).clusters[0]
+    cluster = clusters.chosen("local", ROOT)
     cluster.state.mkdir(parents=True)
     script = kinds._quiet_kind(cluster)
     for arguments in (("create", "cluster", "--config", "a b"), ("get", "clusters")):
@@ -186,7 +187,7 @@ def test_kind_makes_a_node_of_docker_for_its_own_platform(
     monkeypatch.setenv("DOCKER_DEFAULT_PLATFORM", "linux/amd64")
     monkeypatch.setenv("KIND_EXPERIMENTAL_PROVIDER", "podman")
     monkeypatch.setattr(tools, "path", lambda name: program)
-    cluster = pipelines.load(ROOT).clusters[0]
+    cluster = clusters.chosen("local", ROOT)
     cluster.state.mkdir(parents=True)
     done = subprocess.run([kinds._quiet_kind(cluster), "get"], capture_output=True, text=True, check=True)
     assert done.stdout == "unset docker\n"
@@ -214,7 +215,7 @@ def test_a_service_is_made_anew_when_its_image_is_gone(daemon: Daemon) -> None:
     daemon.answers["/containers/new/json"] = (200, {"Id": "new"})
     client = docker.client()
     try:
-        made = services._container(client, pipelines.load(ROOT).clusters[0], "registry", "registry:3", {})
+        made = services._container(client, clusters.chosen("local", ROOT), "registry", "registry:3", {})
     finally:
         client.close()
     assert made.id == "new"

@@ -22,9 +22,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 from delivery.errors import BadInput, DeliveryError, PlatformError
 from delivery.parts import buildkit, daemon, docker, pulling
-from delivery.parts.credentials import Login
+from delivery.parts.registry import Login
 
-from scripts.tests.played import Answering, serving
+from scripts.tests.fake_cluster import Answering, serving
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:docker-credential:UserWarning"),

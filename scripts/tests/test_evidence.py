@@ -1,33 +1,35 @@
-"""Signed evidence, with the real cosign and a real registry: what counts, what does not, and what survives."""
+"""Signed evidence, with real keys and a real registry: what counts, what does not, and what survives."""
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import re
-import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from delivery import context as contexts
 from delivery.build import image, provenance
 from delivery.desired import tree
 from delivery.errors import BadInput, PlatformError
+from delivery.files import write_private
 from delivery.parts import cosign, syft
-from delivery.parts.credentials import load, write_private
 from delivery.parts.git import Repository
-from delivery.parts.registry import Registry
+from delivery.parts.registry import connect
 from delivery.signed import evidence, keys, statements
+from local import credentials
+from local import keys as pairs
+
+from scripts.tests.signing import Attachments
 
 if TYPE_CHECKING:
-    from conftest import Shelf, World
+    from conftest import Shelf
 
-OCI = "application/vnd.oci.image.manifest.v1+json"
-DSSE = "application/vnd.dsse.envelope.v1+json"
+    from scripts.tests.world import World
+
 REVISION = "f" * 40
 
 
@@ -38,44 +40,24 @@ def digest(shelf: Shelf) -> str:
 
 
 def fetched(world: World, digest: str, name: str = "stage") -> evidence.Found:
-    with Registry(world.cluster.registry_host, load(world.cluster).registry) as registry:
-        environment = world.pipeline.environment(name)
-        return evidence.fetch(world.pipeline, world.cluster, registry, digest, environment)
+    with connect(world.context.site.image) as registry:
+        environment = world.context.environment(name)
+        return evidence.fetch(world.context, registry, digest, environment)
 
 
 def envelopes(world: World, digest: str) -> list[bytes]:
-    with Registry(world.cluster.registry_host, load(world.cluster).registry) as registry:
-        return registry.attestations(world.pipeline.image.name, digest)
+    with connect(world.context.site.image) as registry:
+        return registry.attestations(world.context.site.image.path, digest)
 
 
-def replace_attached(shelf: Shelf, digest: str, texts: list[bytes]) -> None:
-    """Somebody with the registry's password writes what is attached by hand."""
-    layers = [
-        shelf._blob(text, DSSE) | {"annotations": {"dev.cosignproject.cosign/signature": ""}}
-        for text in texts
-    ]
-    config = json.dumps(
-        {
-            "architecture": "",
-            "os": "",
-            "rootfs": {"type": "layers", "diff_ids": [layer["digest"] for layer in layers]},
-            "config": {},
-        }
-    ).encode()
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": OCI,
-        "config": shelf._blob(config, "application/vnd.oci.image.config.v1+json"),
-        "layers": layers,
-    }
-    name = digest.replace(":", "-")
-    shelf.ask(
-        "PUT", f"manifests/{name}.att", content=json.dumps(manifest).encode(), headers={"Content-Type": OCI}
-    )
+def attached(shelf: Shelf, digest: str) -> Attachments:
+    """What is attached, for somebody with the registry's password who writes it by hand."""
+    login = base64.b64encode(b"delivery:secret").decode()
+    return Attachments(f"localhost:{shelf.port}/manual-app", digest, login)
 
 
 def signed(world: World, document: dict[str, Any], signer: str = "stage") -> bytes:
-    return cosign.sign(json.dumps(document).encode(), keys.private(world.cluster, signer)).text
+    return cosign.sign(json.dumps(document).encode(), keys.private(world.context.site, signer)).text
 
 
 def statement(world: World, digest: str, **changes: Any) -> dict[str, Any]:
@@ -83,16 +65,16 @@ def statement(world: World, digest: str, **changes: Any) -> dict[str, Any]:
     return {
         "_type": statements.STATEMENT,
         "subject": [
-            {"name": world.pipeline.image.repository, "digest": {"sha256": digest.removeprefix("sha256:")}}
+            {"name": world.context.site.image.name, "digest": {"sha256": digest.removeprefix("sha256:")}}
         ],
         "predicateType": statements.TEST_RESULT,
-        "predicate": world.result(world.pipeline.environment("stage")),
+        "predicate": world.result(world.context.environment("stage")),
     } | changes
 
 
 def test_what_is_signed_is_read_back(stocked: World, digest: str) -> None:
     """A PASSED run of stage is found again, with its suites, hashes and time."""
-    stage = stocked.pipeline.environment("stage")
+    stage = stocked.context.environment("stage")
     data = stocked.prove(stage, digest)
     found = fetched(stocked, digest)
     assert found.rejected == ()
@@ -104,57 +86,13 @@ def test_what_is_signed_is_read_back(stocked: World, digest: str) -> None:
         "performance": "PASSED",
         "security": "PASSED",
     }
-    assert one.trees == tree.at(stocked.pipeline, Repository(stocked.server), stage, "main")
+    assert one.trees == tree.at(stocked.context, Repository(stocked.server), stage, "main")
     assert one.finished.isoformat().replace("+00:00", "Z") == data["run"]["finishedOn"]
-
-
-def test_an_in_toto_reader_can_read_it(stocked: World, digest: str) -> None:
-    """cosign verify-attestation by hand verifies it; its payload is an in-toto v1 Statement about the digest."""
-    stocked.prove(stocked.pipeline.environment("stage"), digest)
-    login = keys.docker_config(stocked.cluster)
-    said = subprocess.run(
-        [
-            cosign_program(),
-            *(
-                "verify-attestation",
-                "--key",
-                keys.public(stocked.cluster, "stage"),
-                "--insecure-ignore-tlog=true",
-            ),
-            *("--type", "https://in-toto.io/attestation/test-result/v0.1"),
-            f"{stocked.cluster.registry_host}/manual-app@{digest}",
-        ],
-        env={"DOCKER_CONFIG": str(login), "PATH": "/usr/bin", "HOME": str(stocked.checkout)},
-        capture_output=True,
-        check=True,
-    )
-    payload = json.loads(base64.b64decode(json.loads(said.stdout)["payload"]))
-    assert payload["_type"] == "https://in-toto.io/Statement/v1"
-    [subject] = payload["subject"]
-    assert subject == {
-        "name": "registry.local:5000/manual-app",
-        "digest": {"sha256": digest.removeprefix("sha256:")},
-    }
-    predicate = payload["predicate"]
-    assert predicate["result"] == "PASSED"
-    assert {name.partition("/")[0] for name in predicate["passedTests"]} == set(predicate["run"]["suites"])
-    assert {one["name"]: list(one["digest"]) for one in predicate["configuration"]} == {
-        "suites": ["gitTree"],
-        "chart": ["sha256"],
-        "values-stage.yaml": ["sha256"],
-        "commit": ["gitCommit"],
-    }
-
-
-def cosign_program() -> str:
-    from local import tools
-
-    return str(tools.path("cosign"))
 
 
 def test_failed_runs_leave_evidence(stocked: World, digest: str) -> None:
     """A failed run is kept beside the passed one, and the newest counts."""
-    stage = stocked.pipeline.environment("stage")
+    stage = stocked.context.environment("stage")
     stocked.prove(stage, digest, ago=timedelta(minutes=5))
     stocked.prove(stage, digest, tests={"security": "failed"})
     found = fetched(stocked, digest)
@@ -165,26 +103,25 @@ def test_failed_runs_leave_evidence(stocked: World, digest: str) -> None:
 
 def test_deleted_and_put_back(stocked: World, shelf: Shelf, digest: str) -> None:
     """Deleting what is attached leaves nothing; putting the signed file back brings the evidence back."""
-    stocked.prove(stocked.pipeline.environment("stage"), digest)
-    answer = shelf.ask("GET", f"manifests/{digest.replace(':', '-')}.att", headers={"Accept": OCI})
-    shelf.ask("DELETE", f"manifests/sha256:{hashlib.sha256(answer.content).hexdigest()}")
+    stocked.prove(stocked.context.environment("stage"), digest)
+    attached(shelf, digest).remove()
     assert fetched(stocked, digest) == evidence.Found()
-    [file] = (stocked.cluster.state / "statements").rglob("stage-*.json")
-    statements.attach(stocked.pipeline, stocked.cluster, digest, cosign.envelope(file.read_bytes()))
+    [file] = (stocked.context.site.state / "statements").rglob("stage-*.json")
+    statements.attach(stocked.context, digest, cosign.envelope(file.read_bytes()))
     assert fetched(stocked, digest).evidence[0].result == "PASSED"
 
 
 def test_attached_once(stocked: World, digest: str) -> None:
     """Attaching the same signed file again changes nothing."""
-    stocked.prove(stocked.pipeline.environment("stage"), digest)
+    stocked.prove(stocked.context.environment("stage"), digest)
     before = envelopes(stocked, digest)
-    statements.attach(stocked.pipeline, stocked.cluster, digest, cosign.envelope(before[0]))
+    statements.attach(stocked.context, digest, cosign.envelope(before[0]))
     assert envelopes(stocked, digest) == before
 
 
 def test_writers_at_once_lose_nothing(stocked: World, digest: str) -> None:
     """Four that sign about one digest at the same time: all four are there afterwards."""
-    dev, stage = (stocked.pipeline.environment(name) for name in ("dev", "stage"))
+    dev, stage = (stocked.context.environment(name) for name in ("dev", "stage"))
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda one: stocked.prove(one, digest), (dev, stage, dev, stage)))
     assert len(envelopes(stocked, digest)) == 4
@@ -193,7 +130,7 @@ def test_writers_at_once_lose_nothing(stocked: World, digest: str) -> None:
 
 def test_other_environments_do_not_disturb(stocked: World, digest: str) -> None:
     """dev's evidence is neither stage's evidence nor a complaint about it."""
-    stocked.prove(stocked.pipeline.environment("dev"), digest)
+    stocked.prove(stocked.context.environment("dev"), digest)
     assert fetched(stocked, digest) == evidence.Found()
 
 
@@ -247,7 +184,7 @@ WRONG: dict[str, tuple[str, Callable[[World, str], bytes]]] = {
     "another environment, with stage's key": (
         "is about another environment, dev",
         lambda world, digest: signed(
-            world, statement(world, digest, predicate=world.result(world.pipeline.environment("dev")))
+            world, statement(world, digest, predicate=world.result(world.context.environment("dev")))
         ),
     ),
     "a payload changed after it was signed": (
@@ -269,7 +206,7 @@ WRONG: dict[str, tuple[str, Callable[[World, str], bytes]]] = {
 
 
 def failed(world: World, digest: str) -> dict[str, Any]:
-    data = world.result(world.pipeline.environment("stage"), {"smoke": "failed"})
+    data = world.result(world.context.environment("stage"), {"smoke": "failed"})
     return statement(world, digest, predicate=data)
 
 
@@ -286,20 +223,20 @@ def test_what_does_not_count(stocked: World, shelf: Shelf, digest: str, subtests
     for case, (says, make) in WRONG.items():
         with subtests.test(case):
             bad = make(stocked, digest)
-            replace_attached(shelf, digest, [bad])
+            attached(shelf, digest).write([bad])
             found = fetched(stocked, digest)
             assert found.evidence == ()
             assert len(found.rejected) == 1
             assert re.search(says, found.rejected[0]), found.rejected
-            replace_attached(shelf, digest, [bad, good])
+            attached(shelf, digest).write([bad, good])
             assert [one.result for one in fetched(stocked, digest).evidence] == ["PASSED"]
 
 
 def test_evidence_moved_to_another_image(stocked: World, shelf: Shelf, digest: str) -> None:
     """The signed evidence of one digest, attached to another one: it counts for neither more nor less than before."""
     other = shelf.push("16", REVISION, "16", layer=b"other")
-    stocked.prove(stocked.pipeline.environment("stage"), digest)
-    replace_attached(shelf, other, envelopes(stocked, digest))
+    stocked.prove(stocked.context.environment("stage"), digest)
+    attached(shelf, other).write(envelopes(stocked, digest))
     found = fetched(stocked, other)
     assert found.evidence == ()
     assert found.rejected
@@ -307,64 +244,69 @@ def test_evidence_moved_to_another_image(stocked: World, shelf: Shelf, digest: s
 
 def test_keys(stocked: World) -> None:
     """One key pair for each signer, none readable by others, and a second `up` leaves them as they are."""
-    folder = stocked.cluster.state / "keys"
+    pairs.create(stocked.local)
+    folder = stocked.local.state / "keys"
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
     assert {name.partition(".")[0] for name in before} == {"build", "dev", "stage", "prod", "approver"}
     assert len(before) == 15
     assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {0o600}
-    keys.create(stocked.cluster)
+    pairs.create(stocked.local)
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
 
 
 def test_a_key_half_made_is_made_again(stocked: World) -> None:
     """A kill between the files of one key pair is mended by the next `up`, the other pairs stay."""
-    folder = stocked.cluster.state / "keys"
+    pairs.create(stocked.local)
+    stocked.local.publish({}, "a", "b")
+    site = stocked.local.site.load()
+    folder = site.state / "keys"
     dev, stage = (folder / "dev.key").read_bytes(), (folder / "stage.key").read_bytes()
     (folder / "dev.key").unlink()
     with pytest.raises(PlatformError, match="the key of dev is not on this machine"):
-        keys.private(stocked.cluster, "dev")
-    keys.create(stocked.cluster)
+        keys.private(site, "dev")
+    pairs.create(stocked.local)
     assert (folder / "dev.key").read_bytes() != dev
     assert (folder / "stage.key").read_bytes() == stage
-    cosign.sign(b"{}", keys.private(stocked.cluster, "dev"))
+    cosign.sign(b"{}", keys.private(site, "dev"))
 
 
-def test_the_password_of_a_key_is_in_no_argument(stocked: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other users of this machine cannot read a key's password from the list of processes."""
-    seen: list[list[str]] = []
-    run = subprocess.run
-
-    def watched(command: list[str], **options: Any) -> Any:
-        seen.append([str(part) for part in command])
-        return run(command, **options)
-
-    monkeypatch.setattr(cosign.subprocess, "run", watched)
-    cosign.sign(b"{}", keys.private(stocked.cluster, "stage"))
-    password = (stocked.cluster.state / "keys" / "stage.password").read_text()
-    assert seen
-    assert all(password not in part for command in seen for part in command)
-
-
-def test_kms(stocked: World) -> None:
+def test_kms(world: World) -> None:
     """A fork names its KMS in pipeline.yaml: that is signed with, and its public key is a file of the checkout."""
-    file = stocked.checkout / "pipeline.yaml"
-    text = file.read_text().replace(
-        "signers: {} #", 'signers:\n  stage: { key: "awskms:///alias/stage", public: keys/stage.pub } #'
-    )
-    file.write_text(text)
-    assert keys.private(stocked.cluster, "stage") == cosign.Key("awskms:///alias/stage")
+    file = world.checkout / "pipeline.yaml"
+    named = '      stage: { key: "awskms:///alias/stage", public: keys/stage.pub }\n'
+    file.write_text(re.sub(r" +stage: \{ key: .*\n", named, file.read_text()))
+    site = contexts.load("team").site
+    assert keys.private(site, "stage") == cosign.Key("awskms:///alias/stage")
     with pytest.raises(PlatformError, match="the public key of stage is missing"):
-        keys.public(stocked.cluster, "stage")
-    (stocked.checkout / "keys").mkdir()
-    (stocked.checkout / "keys" / "stage.pub").write_text("-----BEGIN PUBLIC KEY-----\n")
-    assert keys.public(stocked.cluster, "stage") == stocked.checkout / "keys" / "stage.pub"
+        keys.public(site, "stage")
+    (world.checkout / "keys").mkdir()
+    (world.checkout / "keys" / "stage.pub").write_text("-----BEGIN PUBLIC KEY-----\n")
+    assert keys.public(site, "stage") == world.checkout / "keys" / "stage.pub"
 
 
-def test_the_login_is_for_us_alone(stocked: World) -> None:
-    """cosign's login of the registry is a file that only its owner reads, and names no other registry."""
-    file = keys.docker_config(stocked.cluster) / "config.json"
+def test_a_key_that_somebody_else_has(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who only verifies needs no private key; a password comes from the variable that the site names."""
+    site = world.keyed("stage", key=None).context.site
+    with pytest.raises(PlatformError, match="names no private key of stage: somebody else signs") as refused:
+        keys.private(site, "stage")
+    assert refused.value.hint
+    with pytest.raises(PlatformError, match="site team names no key of nobody"):
+        keys.public(site, "nobody")
+    site = world.keyed(
+        "stage", key="env://STAGE_KEY", password_file=None, password="STAGE_PASSWORD"
+    ).context.site
+    monkeypatch.setenv("STAGE_PASSWORD", "s3cret")
+    assert keys.private(site, "stage").password() == "s3cret"
+    monkeypatch.delenv("STAGE_PASSWORD")
+    assert keys.private(site, "stage").password() == ""
+
+
+def test_the_login_is_for_us_alone(world: World) -> None:
+    """A local site's login of its registry is a file that only its owner reads, and names no other registry."""
+    credentials.create(world.local)
+    file = world.local.docker_config / "config.json"
     assert file.stat().st_mode & 0o777 == 0o600
-    assert list(json.loads(file.read_text())["auths"]) == [stocked.cluster.registry_host]
+    assert list(json.loads(file.read_text())["auths"]) == [world.local.registry_host]
 
 
 def test_provenance_and_sbom(stocked: World, digest: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -373,23 +315,23 @@ def test_provenance_and_sbom(stocked: World, digest: str, monkeypatch: pytest.Mo
     A base from a registry is named by the registry's digest; of a local one it is said what the digest is of.
     """
     monkeypatch.setattr(syft, "sbom", lambda image, login: {"bomFormat": "CycloneDX", "components": [{}]})
-    parameters = {"REVISION": REVISION, "BUILD": "15", "SOURCE": "http://git.local/manual-app.git"}
+    parameters = {"BUILD": "15"}  # a Dockerfile need not take more
     bases = {
         "delivery-platform/python:1": {"digest": f"sha256:{'b' * 64}", "of": "config", "pinned": False},
         f"python:3.11@sha256:{'c' * 64}": {"digest": f"sha256:{'c' * 64}", "of": "manifest", "pinned": True},
     }
-    with Registry(stocked.cluster.registry_host, load(stocked.cluster).registry) as registry:
-        world = (stocked.pipeline, stocked.cluster, registry, digest)
+    with connect(stocked.context.site.image) as registry:
+        world = (stocked.context, registry, digest)
         assert provenance.missing(*world) == [statements.SBOM, statements.PROVENANCE]
-        made = provenance.provenance(stocked.pipeline, parameters, bases, "a", "b")
-        statements.put(stocked.pipeline, stocked.cluster, digest, statements.PROVENANCE, made, "build")
+        made = provenance.provenance(stocked.context, REVISION, parameters, bases, "a", "b")
+        statements.put(stocked.context, digest, statements.PROVENANCE, made, "build")
         assert provenance.missing(*world) == [statements.SBOM]
-        provenance.complete(*world, parameters, bases, "a", "b")
+        provenance.complete(*world, REVISION, parameters, bases, "a", "b")
         assert provenance.missing(*world) == []
         assert provenance.sbom(*world) == {"bomFormat": "CycloneDX", "components": [{}]}
-        before = registry.attestations("manual-app", digest)
-        provenance.complete(*world, parameters, bases, "a", "b")
-        assert registry.attestations("manual-app", digest) == before
+        before = registry.attestations(stocked.context.site.image.path, digest)
+        provenance.complete(*world, REVISION, parameters, bases, "a", "b")
+        assert registry.attestations(stocked.context.site.image.path, digest) == before
         attached = statements.read(*world, statements.PROVENANCE, ["build"])
     [said] = attached.statements
     definition = said.predicate["buildDefinition"]
@@ -406,29 +348,29 @@ def test_a_build_that_was_killed_is_completed(
 ) -> None:
     """Killed after the push and before the SBOM was attached: the next build attaches both, and then no more."""
     monkeypatch.setattr(syft, "sbom", lambda image, login: {"bomFormat": "CycloneDX", "components": [{}]})
-    revision = image.source(stocked.pipeline, Repository(stocked.checkout))
+    revision = image.source(stocked.context, Repository(stocked.checkout))
     pushed = shelf.push("15", revision, revision)
     record = {"parameters": {"REVISION": revision}, "bases": {}, "started": "a", "finished": "b"}
-    file = stocked.cluster.state / "builds" / f"{revision}.json"
+    file = stocked.context.site.state / "builds" / f"{revision}.json"
     write_private(file, json.dumps(record))
-    assert image.build(stocked.pipeline, stocked.cluster).digest == pushed
+    assert image.build(stocked.context).digest == pushed
     assert not file.exists()
     attached = envelopes(stocked, pushed)
     assert len(attached) == 2
-    assert not image.build(stocked.pipeline, stocked.cluster).new
+    assert not image.build(stocked.context).new
     assert envelopes(stocked, pushed) == attached
 
 
 def test_trees(world: World) -> None:
     """The chart's hash changes with the chart, and not with an environment's values; the suites' with the suites."""
-    stage, prod = (world.pipeline.environment(name) for name in ("stage", "prod"))
+    stage, prod = (world.context.environment(name) for name in ("stage", "prod"))
     repository = Repository(world.checkout)
 
     def at(path: str) -> tuple[tree.Trees, tree.Trees]:
-        before = tree.at(world.pipeline, repository, stage, "HEAD")
+        before = tree.at(world.context, repository, stage, "HEAD")
         file = world.checkout / path
         world.commit(world.checkout, path, (file.read_text() if file.exists() else "") + "\n# more\n", "more")
-        return before, tree.at(world.pipeline, repository, stage, "HEAD")
+        return before, tree.at(world.context, repository, stage, "HEAD")
 
     before, after = at(prod.values)
     assert before == after
@@ -445,14 +387,4 @@ def test_trees(world: World) -> None:
     world.git(world.checkout, "rm", "-r", "--quiet", "e2e/suites")
     world.git(world.checkout, "commit", "--quiet", "--message", "none")
     with pytest.raises(BadInput, match="e2e/suites/ is not in Git"):
-        tree.at(world.pipeline, repository, stage, "HEAD")
-
-
-def test_cosign_that_is_not_there(stocked: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A missing program is one line and a hint."""
-    from local import tools
-
-    monkeypatch.setattr(tools, "path", lambda name: Path("/nowhere/cosign"))
-    with pytest.raises(PlatformError, match="cosign is not there") as refused:
-        cosign.sign(b"{}", keys.private(stocked.cluster, "dev"))
-    assert refused.value.hint
+        tree.at(world.context, repository, stage, "HEAD")

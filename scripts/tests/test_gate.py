@@ -25,7 +25,7 @@ from scripts.tests import test_proof
 PIPELINE = pipelines.load(Path(__file__).resolve().parents[2])
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)  # a Wednesday
 DIGEST, OTHER = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
-REPOSITORY = PIPELINE.image.repository
+REPOSITORY = "registry.example/team/manual-app"
 TREES = Trees("1" * 40, "2" * 64, "3" * 64)
 CHANGE = approval.Change(
     file="manual-app-helm/values-prod.yaml",

@@ -50,8 +50,8 @@ def document(**changes: Any) -> dict[str, Any]:
         "requested_by": "Ada",
     }
     return {
-        "schema": "delivery/report/v1",
-        "cluster": "manual-app",
+        "schema": "delivery/report/v2",
+        "site": "team",
         "verdict": "PROVEN",
         "at": "2026-11-23T22:00:01+00:00",
         "one_digest": DIGEST,

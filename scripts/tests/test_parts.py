@@ -12,10 +12,13 @@ from delivery.desired.manifests import Desired
 from delivery.errors import BadInput, NotReached
 from delivery.parts import argocd, git
 from delivery.proof import observe
+from delivery.proof.decide import Pod
+from delivery.site import GitServer
+from delivery.verbs import rollout
 from delivery.wait import Failed, Pending, Reached, until
 
 if TYPE_CHECKING:
-    from conftest import World
+    from scripts.tests.world import World
 
 DIGEST = f"sha256:{'a' * 64}"
 
@@ -42,7 +45,7 @@ def test_wait_ends() -> None:
 def test_git_server_down(world: World) -> None:
     """A Git server that is down is said in one line, without any password."""
     with pytest.raises(git.ServerUnreachable) as refused:
-        git.server_ref("http://127.0.0.1:1/manual-app.git", "refs/heads/main")
+        git.server_ref(GitServer(url="http://127.0.0.1:1/manual-app.git"), "refs/heads/main")
     assert "\n" not in refused.value.message
     assert refused.value.exit_code == 4
 
@@ -51,7 +54,7 @@ def test_git_passwords_come_from_the_file(tmp_path: Path) -> None:
     """git reads the password from our file, asks nobody else, and a refused login does not erase it."""
     file = tmp_path / "it's here"
     file.write_text("http://delivery:s3cret@localhost:3000\n")
-    options = git._helper(file)
+    options = git._login(GitServer(url="http://localhost:3000/x.git", credentials=file))
     assert "s3cret" not in " ".join(options)
     asked = "protocol=http\nhost=localhost:3000\n\n"
     command = ["git", *options, "credential"]
@@ -68,7 +71,7 @@ def test_git_hooks_of_the_user_do_not_run(world: World) -> None:
     (hooks / "pre-push").write_text("#!/bin/sh\nexit 1\n")
     (hooks / "pre-push").chmod(0o755)
     ours = world.commit(world.checkout, "README.md", "x\n", "x")
-    git.Repository(world.checkout).push(str(world.server), ours, "main")
+    git.Repository(world.checkout, world.context.site.git).push(ours, "main")
     assert world.head() == ours
 
 
@@ -95,8 +98,8 @@ def test_a_tag_is_what_it_tags(world: World) -> None:
     """An annotated tag stands for its commit; one that is missing for nothing."""
     world.git(world.checkout, "tag", "--annotate", "--message", "one", "v1.0")
     world.git(world.checkout, "push", "--quiet", "origin", "v1.0")
-    assert git.server_ref(str(world.server), "refs/tags/v1.0") == world.head()
-    assert git.server_ref(str(world.server), "refs/tags/v2.0") is None
+    assert git.server_ref(world.context.site.git, "refs/tags/v1.0") == world.head()
+    assert git.server_ref(world.context.site.git, "refs/tags/v2.0") is None
 
 
 def test_an_application_that_says_little() -> None:
@@ -181,9 +184,9 @@ def waits(reason: str, message: str = "") -> dict[str, object]:
 )
 def test_containers_that_do_not_start(pod: dict[str, object], seen: list[str], definite: bool) -> None:
     """The migration's pod, too, says why it waits; an image that is not there is not waited for."""
-    found = observe.waiting([pod])
+    found = rollout.waiting([pod])
     assert [one.reason for one in found] == seen
-    failed = observe.hopeless(found)
+    failed = rollout.hopeless(found)
     assert (failed is not None) is definite
     assert failed is None or failed.reason.startswith("pod manual-app-migrate-x, container migrate: ")
 
@@ -194,7 +197,7 @@ def test_a_half_made_database_ends_the_wait() -> None:
     said = "the database volume is half made: it has no database x\nhint: begin anew: kubectl delete pvc/y\n"
     status = {"name": "first-start", "state": state, "lastState": {"terminated": {"message": said}}}
     pod = {"metadata": {"name": "postgresql-0"}, "status": {"initContainerStatuses": [status]}}
-    failed = observe.hopeless(observe.waiting([pod]))
+    failed = rollout.hopeless(rollout.waiting([pod]))
     where = "pod postgresql-0, container first-start"
     half = "the database volume is half made: it has no database x"
     assert failed == Failed(f"{where}: {half}", "begin anew: kubectl delete pvc/y")
@@ -250,7 +253,7 @@ def test_rollout() -> None:
     """It is rolled out when all replicas of the new digest are Ready and no other one serves."""
     wanted = Desired("c", "r", DIGEST, "15", 1, frozenset())
 
-    def pod(name: str, digest: str, **changes: object) -> observe.Pod:
+    def pod(name: str, digest: str, **changes: object) -> Pod:
         status = {
             "phase": "Running",
             "conditions": [{"type": "Ready", "status": str(changes.get("ready", True))}],
@@ -267,8 +270,8 @@ def test_rollout() -> None:
 
     other = f"sha256:{'b' * 64}"
 
-    def done(*pods: observe.Pod) -> bool:
-        return isinstance(observe.rollout(pods, "manual-app", wanted), Reached)
+    def done(*pods: Pod) -> bool:
+        return isinstance(rollout.rollout(pods, "manual-app", wanted), Reached)
 
     assert done(pod("a", DIGEST))
     assert done(pod("a", DIGEST), pod("old", other, terminating=True))

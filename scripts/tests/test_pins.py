@@ -16,7 +16,7 @@ from local.online import Online
 from local.platforms import KNOWN
 from ruamel.yaml import YAML
 
-from scripts.tests.played import Answering, serving
+from scripts.tests.fake_cluster import Answering, serving
 
 ROOT = Path(__file__).resolve().parents[2]
 NEW = f"sha256:{'e' * 64}"

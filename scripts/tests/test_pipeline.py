@@ -52,11 +52,19 @@ def test_unknown_environment() -> None:
         ("    namespace: prod\n", "    namespace: stage\n", 1, "share one namespace"),
         ("registry: 15001", "registry: 5001", 1, "a port is used twice"),
         ("registry: 15001", "registry: none", "registry: none", "valid integer"),
+        ("cluster: manual-app-e2e", "cluster: Not_A_Name", "cluster: Not_A_Name", "pattern"),
+        ("# A team's own", "  - name: acme\n#", "name: acme", r"sites\.2\.git: Field required"),
+        (
+            "# A team's own",
+            "  - { name: acme, git: { url: nowhere }, image: { name: ghcr.io/acme/shop } }\n#",
+            "nowhere",
+            r"sites\.2\.git\.url: .*pattern",
+        ),
         ("dev: 18081, ", "", 1, "one port for each of dev, stage, prod"),
         ("rollout: 180", "rollout: 0", "rollout: 0", "greater than 0"),
         ("path: manual-app-helm", "path: ../elsewhere", "path: ../elsewhere", "pattern"),
         ("first_build_number: 15", "first_build_number: '15'", "first_build_number", "integer"),
-        ("image:\n", "image: [\n", "context:", "not YAML"),
+        ("image:\n", "image: [\n", "first_build_number", "not YAML"),
         ("git:\n", "image:\n", "image:", "not YAML"),
     ],
 )
@@ -98,16 +106,17 @@ def test_below_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert pipeline.load().root == tmp_path
 
 
-def test_clusters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The cluster is chosen by DELIVERY_CLUSTER, its keys live in its own folder of the checkout."""
+def test_sites(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The site is what is asked for, else DELIVERY_SITE, else the first; its state is its own folder."""
     loaded = pipeline.load(ROOT)
-    monkeypatch.delenv("DELIVERY_CLUSTER", raising=False)
+    monkeypatch.delenv("DELIVERY_SITE", raising=False)
     monkeypatch.delenv("DELIVERY_STATE", raising=False)
-    assert loaded.cluster().state == ROOT / ".delivery" / "manual-app"
-    assert loaded.cluster().context == "kind-manual-app"
-    monkeypatch.setenv("DELIVERY_CLUSTER", "manual-app-e2e")
+    assert loaded.site().state == ROOT / ".delivery" / "local"
+    monkeypatch.setenv("DELIVERY_SITE", "e2e")
     monkeypatch.setenv("DELIVERY_STATE", str(tmp_path))
-    assert loaded.cluster().state == tmp_path / "manual-app-e2e"
-    monkeypatch.setenv("DELIVERY_CLUSTER", "production")
-    with pytest.raises(BadInput, match="no cluster 'production'"):
-        loaded.cluster()
+    assert loaded.site().state == tmp_path / "e2e"
+    assert loaded.site("local").state == tmp_path / "local"
+    monkeypatch.setenv("DELIVERY_SITE", "production")
+    with pytest.raises(BadInput, match="no site 'production'") as refused:
+        loaded.site()
+    assert "local, e2e" in refused.value.hint

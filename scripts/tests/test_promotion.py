@@ -7,25 +7,20 @@ from __future__ import annotations
 
 import json
 import subprocess
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 from delivery.build import image
-from delivery.desired import change
-from delivery.errors import BadInput, NotReached, PlatformError, Refused
-from delivery.gate import gather
-from delivery.parts import git, values
-from delivery.parts.credentials import write_private
-from delivery.parts.kubernetes import ClusterMissing, Kubernetes
+from delivery.errors import BadInput, NotReached, Refused
+from delivery.parts import values
 from delivery.proof.decide import Verdict
 from delivery.show import page, report
+from delivery.verbs import report as reporting
 
-from scripts.tests.played import (
-    REPOSITORY,
+from scripts.tests.fake_cluster import REPOSITORY, connect
+from scripts.tests.steps import (
     bare_promote,
     deploy,
-    kubeconfig,
     prepare,
     promote,
     proofs,
@@ -34,187 +29,192 @@ from scripts.tests.played import (
 )
 
 if TYPE_CHECKING:
-    from conftest import Shelf, World
+    from conftest import Shelf
 
-    from scripts.tests.played import Stage
+    from scripts.tests.fake_cluster import FakeCluster
 
 
-def test_the_whole_way(stage: Stage, built: image.Built) -> None:
+def test_the_whole_way(cluster: FakeCluster, built: image.Built) -> None:
     """One digest goes dev, stage, prod, each step one commit, and the end is PROVEN everywhere."""
-    steps = [deploy(stage), promote(stage, "stage"), promote(stage, "prod")]
+    steps = [deploy(cluster), promote(cluster, "stage"), promote(cluster, "prod")]
     assert {step.digest for step in steps} == {built.digest}
     assert [step.environment for step in steps] == ["dev", "stage", "prod"]
-    assert stage.world.commits() == [
+    assert cluster.world.commits() == [
         *("prod: manual-app 15", "stage: manual-app 15", "dev: manual-app 15"),
         "the beginning",
     ]
-    found = proofs(stage)
+    found = proofs(cluster)
     assert {name: one.verdict for name, one in found.items()} == dict.fromkeys(found, Verdict.PROVEN), found
     assert all(set(step.seconds) == {"seen", "ready", "settled"} for step in steps)
-    document = report.proof_document(stage.world.cluster, found.values())
+    document = report.proof_document(cluster.world.context.site, found.values())
     assert document["verdict"] == "PROVEN"
     assert json.loads(json.dumps(document))["environments"][0]["desired"]["digest"] == built.digest
 
 
-def test_prod_is_told_the_exact_commit(stage: Stage, built: image.Built) -> None:
+def test_prod_is_told_the_exact_commit(cluster: FakeCluster, built: image.Built) -> None:
     """Only prod gets an operation, and it names the commit; dev and stage follow by themselves."""
-    deploy(stage)
-    promote(stage, "stage")
-    assert stage.operations == []
-    done = promote(stage, "prod")
-    assert [one["sync"]["revision"] for one in stage.operations] == [done.commit]
-    assert stage.operations[0]["sync"]["syncOptions"] == ["ApplyOutOfSyncOnly=true"]
+    deploy(cluster)
+    promote(cluster, "stage")
+    assert cluster.operations == []
+    done = promote(cluster, "prod")
+    assert [one["sync"]["revision"] for one in cluster.operations] == [done.commit]
+    assert cluster.operations[0]["sync"]["syncOptions"] == ["ApplyOutOfSyncOnly=true"]
 
 
-def test_again_changes_nothing(stage: Stage, built: image.Built) -> None:
+def test_again_changes_nothing(cluster: FakeCluster, built: image.Built) -> None:
     """The same step again: no commit, and still proven."""
-    first, again = deploy(stage), deploy(stage)
+    first, again = deploy(cluster), deploy(cluster)
     assert (first.new, again.new) == (True, False)
-    assert stage.world.commits()[0] == "dev: manual-app 15"
-    assert len(stage.world.commits()) == 2
+    assert cluster.world.commits()[0] == "dev: manual-app 15"
+    assert len(cluster.world.commits()) == 2
 
 
-def test_a_lost_refresh_is_repeated(stage: Stage, built: image.Built) -> None:
+def test_a_lost_refresh_is_repeated(cluster: FakeCluster, built: image.Built) -> None:
     """A refresh that Argo CD loses during a reconcile is asked again."""
-    stage.lose_refreshes = 2
-    assert deploy(stage).new
+    cluster.lose_refreshes = 2
+    assert deploy(cluster).new
 
 
-def test_nothing_deployed_before(stage: Stage, built: image.Built) -> None:
+def test_nothing_deployed_before(cluster: FakeCluster, built: image.Built) -> None:
     """Nothing is in stage yet: prod refuses and says what comes first."""
-    error = refused(stage, Refused, r"values-stage\.yaml names no digest yet", lambda: promote(stage, "prod"))
+    error = refused(
+        cluster, Refused, r"values-stage\.yaml names no digest yet", lambda: promote(cluster, "prod")
+    )
     assert error.hint == "first: delivery promote stage"
-    error = refused(stage, Refused, r"values-dev\.yaml names no digest yet", lambda: promote(stage, "stage"))
+    error = refused(
+        cluster, Refused, r"values-dev\.yaml names no digest yet", lambda: promote(cluster, "stage")
+    )
     assert error.hint == "first: delivery deploy"
 
 
-def test_stage_cannot_be_skipped(stage: Stage, built: image.Built, shelf: Shelf) -> None:
+def test_stage_cannot_be_skipped(cluster: FakeCluster, built: image.Built, shelf: Shelf) -> None:
     """A digest that is in dev and not in stage does not enter prod."""
-    deploy(stage)
-    promote(stage, "stage")
-    stage.world.commit(stage.world.checkout, "README.md", "", "start")
-    stage.world.git(stage.world.checkout, "pull", "--quiet", "--rebase", "origin", "main")
-    stage.world.commit(stage.world.checkout, "manual-app/app.py", "2\n", "two")
-    newer = put(stage, shelf, "16")
-    deploy(stage)
-    stage.revision = built.revision  # type: ignore[attr-defined]
+    deploy(cluster)
+    promote(cluster, "stage")
+    cluster.world.commit(cluster.world.checkout, "README.md", "", "start")
+    cluster.world.git(cluster.world.checkout, "pull", "--quiet", "--rebase", "origin", "main")
+    cluster.world.commit(cluster.world.checkout, "manual-app/app.py", "2\n", "two")
+    newer = put(cluster, shelf, "16")
+    deploy(cluster)
     refused(
-        stage,
+        cluster,
         Refused,
         "stage asks for .*prod takes only what stage runs",
-        lambda: promote(stage, "prod", digest=newer.digest),
+        lambda: promote(cluster, "prod", digest=newer.digest),
     )
-    assert promote(stage, "prod").digest == built.digest
+    assert promote(cluster, "prod").digest == built.digest
 
 
-def test_first_environment_is_not_promoted_to(stage: Stage, built: image.Built) -> None:
+def test_first_environment_is_not_promoted_to(cluster: FakeCluster, built: image.Built) -> None:
     """dev gets its digests from the build, not from a promotion."""
-    refused(stage, BadInput, "from the build", lambda: promote(stage, "dev"))
+    refused(cluster, BadInput, "from the build", lambda: promote(cluster, "dev"))
 
 
 @pytest.mark.parametrize("digest", ["latest", "sha256:short", f"sha256:{'A' * 64}", f"{REPOSITORY}@x"])
-def test_malformed_digest(stage: Stage, digest: str) -> None:
+def test_malformed_digest(cluster: FakeCluster, digest: str) -> None:
     """A malformed digest is bad input, for deploy and promote alike."""
-    refused(stage, BadInput, "is not a digest", lambda: deploy(stage, digest))
-    refused(stage, BadInput, "is not a digest", lambda: promote(stage, "stage", digest=digest))
+    refused(cluster, BadInput, "is not a digest", lambda: deploy(cluster, digest))
+    refused(cluster, BadInput, "is not a digest", lambda: promote(cluster, "stage", digest=digest))
 
 
-def test_digest_that_is_not_in_the_registry(stage: Stage) -> None:
+def test_digest_that_is_not_in_the_registry(cluster: FakeCluster) -> None:
     """A digest that the registry does not have is not deployed."""
-    refused(stage, BadInput, "not in the registry", lambda: deploy(stage, f"sha256:{'0' * 64}"))
+    refused(cluster, BadInput, "not in the registry", lambda: deploy(cluster, f"sha256:{'0' * 64}"))
 
 
-def test_digest_that_left_the_registry(stage: Stage, built: image.Built, shelf: Shelf) -> None:
+def test_digest_that_left_the_registry(cluster: FakeCluster, built: image.Built, shelf: Shelf) -> None:
     """A digest that was deleted from the registry is not promoted."""
-    deploy(stage)
+    deploy(cluster)
     shelf.ask("DELETE", f"manifests/{built.digest}")
-    refused(stage, BadInput, "not in the registry", lambda: bare_promote(stage, "stage"))
+    refused(cluster, BadInput, "not in the registry", lambda: bare_promote(cluster, "stage"))
 
 
-def test_commit_that_is_not_built(stage: Stage) -> None:
+def test_commit_that_is_not_built(cluster: FakeCluster) -> None:
     """deploy of a commit without an image says to build it."""
-    error = refused(stage, BadInput, "is not built yet", lambda: deploy(stage))
+    error = refused(cluster, BadInput, "is not built yet", lambda: deploy(cluster))
     assert error.hint == "build it: delivery build"
 
 
-def test_image_of_somebody_elses_commit(stage: Stage, shelf: Shelf) -> None:
+def test_image_of_somebody_elses_commit(cluster: FakeCluster, shelf: Shelf) -> None:
     """An image whose commit is not on main is not deployed."""
     digest = shelf.push("15", "f" * 40, "15")
-    refused(stage, BadInput, "which is not in main", lambda: deploy(stage, digest))
+    refused(cluster, BadInput, "which is not in main", lambda: deploy(cluster, digest))
 
 
-def test_an_image_for_another_platform(stage: Stage, shelf: Shelf) -> None:
+def test_an_image_for_another_platform(cluster: FakeCluster, shelf: Shelf) -> None:
     """An image that no node of the cluster can run is refused before Git is written; an index that has one is not."""
-    stage.architecture = "arm64"
-    amd = put(stage, shelf, "15")
-    refused(stage, image.WrongPlatform, "is for linux/amd64, .* nodes are linux/arm64", lambda: deploy(stage))
+    cluster.architecture = "arm64"
+    amd = put(cluster, shelf, "15")
+    refused(
+        cluster, image.WrongPlatform, "is for linux/amd64, .* nodes are linux/arm64", lambda: deploy(cluster)
+    )
     arm = shelf.push("15", amd.revision, architecture="arm64")
     digest = shelf.index({amd.digest: "linux/amd64", arm: "linux/arm64"}, amd.revision, "15")
-    assert deploy(stage).digest == digest
+    assert deploy(cluster).digest == digest
 
 
 @pytest.mark.parametrize("shown", ["index", "child"])
-def test_an_index_goes_all_the_way(stage: Stage, shelf: Shelf, shown: str) -> None:
+def test_an_index_goes_all_the_way(cluster: FakeCluster, shelf: Shelf, shown: str) -> None:
     """CI's image for two platforms: the index's digest is promoted, whichever of its digests the nodes show."""
-    amd = put(stage, shelf, "15")
+    amd = put(cluster, shelf, "15")
     arm = shelf.push("15", amd.revision, architecture="arm64")
     digest = shelf.index({amd.digest: "linux/amd64", arm: "linux/arm64"}, amd.revision, "15")
-    stage.shows = amd.digest if shown == "child" else ""
-    deploy(stage)
-    assert promote(stage, "stage").digest == digest
-    found = proofs(stage)
+    cluster.shows = amd.digest if shown == "child" else ""
+    deploy(cluster)
+    assert promote(cluster, "stage").digest == digest
+    found = proofs(cluster)
     assert [found[name].verdict for name in ("dev", "stage")] == [Verdict.PROVEN] * 2
-    stage.pods["stage"][0]["status"]["containerStatuses"][0]["imageID"] = f"{REPOSITORY}@sha256:{'0' * 64}"
-    assert proofs(stage)["stage"].verdict is Verdict.MISMATCH
+    cluster.pods["stage"][0]["status"]["containerStatuses"][0]["imageID"] = f"{REPOSITORY}@sha256:{'0' * 64}"
+    assert proofs(cluster)["stage"].verdict is Verdict.MISMATCH
 
 
-def test_an_index_that_lost_a_child(stage: Stage, shelf: Shelf) -> None:
+def test_an_index_that_lost_a_child(cluster: FakeCluster, shelf: Shelf) -> None:
     """The index is there and one of its images is not: what runs is not what was promoted, MISMATCH."""
-    amd = put(stage, shelf, "15")
+    amd = put(cluster, shelf, "15")
     arm = shelf.push("15", amd.revision, architecture="arm64")
     shelf.index({amd.digest: "linux/amd64", arm: "linux/arm64"}, amd.revision, "15")
-    deploy(stage)
+    deploy(cluster)
     shelf.ask("DELETE", f"manifests/{arm}")
-    found = proofs(stage)["dev"]
+    found = proofs(cluster)["dev"]
     assert found.verdict is Verdict.MISMATCH
     assert any("which is not there" in reason for reason in found.mismatches)
 
 
-def test_a_moved_tag(stage: Stage, built: image.Built, shelf: Shelf) -> None:
+def test_a_moved_tag(cluster: FakeCluster, built: image.Built, shelf: Shelf) -> None:
     """The build's tag points to another digest now: promotion refuses, and verify says MISMATCH."""
-    deploy(stage)
+    deploy(cluster)
     shelf.push("15", built.revision, "15", layer=b"rebuilt elsewhere")
-    refused(stage, Refused, "tag 15 points to", lambda: promote(stage, "stage"))
-    found = proofs(stage)["dev"]
+    refused(cluster, Refused, "tag 15 points to", lambda: promote(cluster, "stage"))
+    found = proofs(cluster)["dev"]
     assert found.verdict is Verdict.MISMATCH
     assert any("tag 15 points to" in reason for reason in found.mismatches)
 
 
-def test_source_that_runs_something_else(stage: Stage, built: image.Built) -> None:
+def test_source_that_runs_something_else(cluster: FakeCluster, built: image.Built) -> None:
     """A pod in stage was changed behind Git's back: prod refuses with the pod's name."""
-    deploy(stage)
-    promote(stage, "stage")
-    stage.pods["stage"][0]["status"]["containerStatuses"][0]["imageID"] = f"{REPOSITORY}@sha256:{'0' * 64}"
-    refused(stage, Refused, "stage: pod manual-app-0-15", lambda: promote(stage, "prod"))
+    deploy(cluster)
+    promote(cluster, "stage")
+    cluster.pods["stage"][0]["status"]["containerStatuses"][0]["imageID"] = f"{REPOSITORY}@sha256:{'0' * 64}"
+    refused(cluster, Refused, "stage: pod manual-app-15-0", lambda: promote(cluster, "prod"))
 
 
-def test_source_that_is_not_ready(stage: Stage, built: image.Built) -> None:
+def test_source_that_is_not_ready(cluster: FakeCluster, built: image.Built) -> None:
     """One pod in stage is not Ready: what it runs is not proven, and prod stays as it is."""
-    deploy(stage)
-    promote(stage, "stage")
-    stage.pods["stage"][0]["status"]["conditions"] = []
-    error = refused(stage, NotReached, "1 of 2 replicas are Ready", lambda: promote(stage, "prod"))
+    deploy(cluster)
+    promote(cluster, "stage")
+    cluster.pods["stage"][0]["status"]["conditions"] = []
+    error = refused(cluster, NotReached, "1 of 2 replicas are Ready", lambda: promote(cluster, "prod"))
     assert error.exit_code == 3
 
 
-def test_rollout_that_does_not_come(stage: Stage, built: image.Built) -> None:
+def test_rollout_that_does_not_come(cluster: FakeCluster, built: image.Built) -> None:
     """Pods that never get Ready: within its limit it says so, and what it last saw."""
-    stage.starts_ready = False
+    cluster.starts_ready = False
     with pytest.raises(NotReached, match="not within 1 s; last seen: 0 of 1 replicas"):
-        deploy(stage)
+        deploy(cluster)
 
 
-def test_an_image_that_is_not_there_is_not_waited_for(stage: Stage, built: image.Built) -> None:
+def test_an_image_that_is_not_there_is_not_waited_for(cluster: FakeCluster, built: image.Built) -> None:
     """The migration's image cannot be pulled: the wait ends at once, with the pod and what the node says."""
     message = f"failed to resolve {REPOSITORY}: not found"
     state = {"waiting": {"reason": "ImagePullBackOff", "message": message}}
@@ -223,15 +223,15 @@ def test_an_image_that_is_not_there_is_not_waited_for(stage: Stage, built: image
         "spec": {"containers": [{"name": "migrate", "image": REPOSITORY}]},
         "status": {"phase": "Pending", "containerStatuses": [{"name": "migrate", "state": state}]},
     }
-    stage.beside.append(job)
-    stage.starts_ready = False
+    cluster.beside.append(job)
+    cluster.starts_ready = False
     with pytest.raises(
         NotReached, match=r"manual-app-migrate, container migrate: ImagePullBackOff: .*not found"
     ):
-        deploy(stage)
+        deploy(cluster)
 
 
-def test_a_wait_says_why(stage: Stage, built: image.Built) -> None:
+def test_a_wait_says_why(cluster: FakeCluster, built: image.Built) -> None:
     """A pod that crashes again and again is named when the time is over, not only counted."""
     state = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}
     crashing = {
@@ -239,147 +239,119 @@ def test_a_wait_says_why(stage: Stage, built: image.Built) -> None:
         "spec": {"containers": [{"name": "migrate", "image": REPOSITORY}]},
         "status": {"phase": "Running", "containerStatuses": [{"name": "migrate", "state": state}]},
     }
-    stage.beside.append(crashing)
-    stage.starts_ready = False
+    cluster.beside.append(crashing)
+    cluster.starts_ready = False
     with pytest.raises(NotReached, match=r"last seen: 0 of 1 .*container migrate: CrashLoopBackOff"):
-        deploy(stage)
+        deploy(cluster)
 
 
-def test_sync_that_fails(stage: Stage, built: image.Built) -> None:
+def test_sync_that_fails(cluster: FakeCluster, built: image.Built) -> None:
     """A sync that fails ends the wait at once, with Argo CD's own reason."""
-    stage.sync_fails = "one or more synchronization tasks failed: job migrate failed"
+    cluster.sync_fails = "one or more synchronization tasks failed: job migrate failed"
     with pytest.raises(NotReached, match="job migrate failed"):
-        deploy(stage)
+        deploy(cluster)
 
 
-def test_release_tag(stage: Stage, built: image.Built) -> None:
+def test_release_tag(cluster: FakeCluster, built: image.Built) -> None:
     """A release tag that is missing or points elsewhere is refused; one of the built commit is taken."""
-    world = stage.world
-    deploy(stage)
-    promote(stage, "stage")
-    refused(stage, BadInput, "has no tag v1.0", lambda: promote(stage, "prod", tag="v1.0"))
+    world = cluster.world
+    deploy(cluster)
+    promote(cluster, "stage")
+    refused(cluster, BadInput, "has no tag v1.0", lambda: promote(cluster, "prod", tag="v1.0"))
     world.git(world.checkout, "pull", "--quiet", "--rebase", "origin", "main")
     other = world.clone("other")
     world.commit(other, "manual-app/app.py", "2\n", "two")
     world.git(other, "tag", "--annotate", "--message", "one", "v1.0")
     world.git(other, "push", "--quiet", "origin", "v1.0")
-    refused(stage, BadInput, "tag v1.0 is source commit", lambda: promote(stage, "prod", tag="v1.0"))
+    refused(cluster, BadInput, "tag v1.0 is source commit", lambda: promote(cluster, "prod", tag="v1.0"))
     world.git(world.checkout, "tag", "--annotate", "--message", "one", "v1.1")
     world.git(world.checkout, "push", "--quiet", "origin", "v1.1")
-    assert promote(stage, "prod", tag="v1.1").digest == built.digest
+    assert promote(cluster, "prod", tag="v1.1").digest == built.digest
 
 
-def test_values_malformed_in_git(stage: Stage, built: image.Built) -> None:
+def test_values_malformed_in_git(cluster: FakeCluster, built: image.Built) -> None:
     """A values file that somebody broke stops the promotion before anything is written."""
-    deploy(stage)
-    world = stage.world
+    deploy(cluster)
+    world = cluster.world
     world.git(world.checkout, "pull", "--quiet", "--rebase", "origin", "main")
     world.commit(world.checkout, "manual-app-helm/values-stage.yaml", "image: [\n", "oops")
     world.git(world.checkout, "push", "--quiet", "origin", "main")
-    refused(stage, BadInput, r"values-stage\.yaml:.*not YAML", lambda: promote(stage, "stage"))
+    refused(cluster, BadInput, r"values-stage\.yaml:.*not YAML", lambda: promote(cluster, "stage"))
 
 
-def test_chart_that_does_not_pin(stage: Stage, built: image.Built) -> None:
+def test_chart_that_does_not_pin(cluster: FakeCluster, built: image.Built) -> None:
     """A chart that names the image by its tag is refused before anything is written."""
-    world = stage.world
+    world = cluster.world
     template = "manual-app-helm/templates/app.yaml"
     by_tag = world.file(template).replace("@{{ .Values.image.digest }}", ":{{ .Values.image.tag }}")
     world.commit(world.checkout, template, by_tag, "by tag")
     world.git(world.checkout, "push", "--quiet", "origin", "main")
-    refused(stage, BadInput, "the chart renders .*:15 for dev", lambda: deploy(stage))
+    refused(cluster, BadInput, "the chart renders .*:15 for dev", lambda: deploy(cluster))
 
 
-def test_main_moves_and_prod_does_not(stage: Stage, built: image.Built) -> None:
+def test_main_moves_and_prod_does_not(cluster: FakeCluster, built: image.Built) -> None:
     """The chart changes on main after the release: prod stays proven at what it was told."""
-    deploy(stage)
-    promote(stage, "stage")
-    promote(stage, "prod")
-    world = stage.world
+    deploy(cluster)
+    promote(cluster, "stage")
+    promote(cluster, "prod")
+    world = cluster.world
     world.git(world.checkout, "pull", "--quiet", "--rebase", "origin", "main")
     name = "manual-app-helm/values.yaml"
     world.commit(world.checkout, name, world.file(name) + "# more\n", "chart")
     world.git(world.checkout, "push", "--quiet", "origin", "main")
-    found = proofs(stage)
+    found = proofs(cluster)
     assert found["prod"].verdict is Verdict.PROVEN, found["prod"].reasons
     assert any("until it is told" in note for note in found["prod"].notes)
     assert found["stage"].verdict is Verdict.UNKNOWN
     assert "Git asks for something newer" in found["stage"].reasons[0]
 
 
-def test_values_changed_by_hand(stage: Stage, built: image.Built, shelf: Shelf) -> None:
+def test_values_changed_by_hand(cluster: FakeCluster, built: image.Built, shelf: Shelf) -> None:
     """Another digest in values-prod.yaml that nobody synced: MISMATCH, for prod still runs the old one."""
-    deploy(stage)
-    promote(stage, "stage")
-    promote(stage, "prod")
-    world = stage.world
+    deploy(cluster)
+    promote(cluster, "stage")
+    promote(cluster, "prod")
+    world = cluster.world
     other = shelf.push("16", built.revision, "16", layer=b"x")
     name = "manual-app-helm/values-prod.yaml"
     world.git(world.checkout, "pull", "--quiet", "--rebase", "origin", "main")
     changes = {("image", "tag"): "16", ("image", "digest"): other}
     world.commit(world.checkout, name, values.replace(world.file(name), changes, name), "by hand")
     world.git(world.checkout, "push", "--quiet", "origin", "main")
-    assert proofs(stage)["prod"].verdict is Verdict.MISMATCH
+    assert proofs(cluster)["prod"].verdict is Verdict.MISMATCH
 
 
-def test_a_cluster_that_cannot_be_read(stage: Stage, built: image.Built) -> None:
+def test_a_cluster_that_cannot_be_read(cluster: FakeCluster, built: image.Built) -> None:
     """The API server does not answer, or Git, or the registry: UNKNOWN with the reason, never PROVEN."""
-    deploy(stage)
-    world = stage.world
-    write_private(world.cluster.kubeconfig, kubeconfig(world.cluster.context, "http://127.0.0.1:1"))
-    found = proofs(stage)["dev"]
+    deploy(cluster)
+    world = cluster.world
+    connect(world, "http://127.0.0.1:1")
+    found = proofs(cluster)["dev"]
     assert found.verdict is Verdict.UNKNOWN
     assert any("does not answer" in reason for reason in found.unknowns)
     world.server.rename(world.server.with_name("gone"))
-    assert proofs(stage)["dev"].verdict is Verdict.UNKNOWN
+    assert proofs(cluster)["dev"].verdict is Verdict.UNKNOWN
 
 
-@pytest.mark.parametrize(
-    ("context", "server", "says"),
-    [
-        ("kind-somebody-else", "https://127.0.0.1:6443", "no usable context kind-manual-app"),
-        ("kind-manual-app", "https://prod.example.com:6443", "not this machine: not touching it"),
-        (None, "", "not up"),
-    ],
-)
-def test_wrong_cluster(world: World, context: str | None, server: str, says: str) -> None:
-    """A kubeconfig that leads to another cluster is never used, whatever the user's current context is."""
-    if context:
-        write_private(world.cluster.kubeconfig, kubeconfig(context, server))
-    with pytest.raises(ClusterMissing, match=says) as refused:
-        Kubernetes(world.cluster)
-    assert isinstance(refused.value, PlatformError)
-    assert refused.value.hint
-
-
-def test_kubeconfig_that_is_garbage(world: World) -> None:
-    """A kubeconfig that cannot be read is named, with the way to make it again."""
-    write_private(world.cluster.kubeconfig, "half: [")
-    with pytest.raises(ClusterMissing, match="no usable context"):
-        Kubernetes(world.cluster)
-
-
-def test_history_and_status(stage: Stage, built: image.Built, capsys: pytest.CaptureFixture[str]) -> None:
+def test_history_and_status(
+    cluster: FakeCluster, built: image.Built, capsys: pytest.CaptureFixture[str]
+) -> None:
     """status says what each environment could take next, and why not."""
-    deploy(stage)
-    found = list(proofs(stage).values())
-    world = stage.world
-    ahead = gather.outlook(world.pipeline, world.cluster, found)
-    report.print_status(found, ahead)
+    deploy(cluster)
+    context = cluster.world.context
+    report.print_status(reporting.status(context))
     printed = capsys.readouterr().out
     assert "stage cannot take build 15 yet:\n  dev has no evidence about sha256:" in printed
     assert "PROVEN" in printed
-    prepare(stage, "stage")
-    ahead = gather.outlook(world.pipeline, world.cluster, found)
-    [following] = report.status_document(world.cluster, found, ahead)["next"]
+    prepare(cluster, "stage")
+    status = reporting.status(context)
+    [following] = report.status_document(context.site, status)["next"]
     assert (following["environment"], following["allowed"], following["new"]) == ("stage", True, True)
-    report.print_status(found, ahead)
+    report.print_status(status)
     assert "stage can take build 15: delivery promote stage" in capsys.readouterr().out
-    tests = gather.tests(world.pipeline, world.cluster, found)
-    with git.clone(world.cluster.git_url, world.pipeline.git.branch) as repository:
-        changes = list(change.history(repository))
-    document = report.report_document(world.cluster, found, ahead, tests, changes, datetime.now(UTC))
+    document = report.report_document(context.site, reporting.report(context))
     assert [one["newest"] and one["newest"]["result"] for one in document["tests"]] == ["PASSED"]
     text = page.html(document)
     assert f"manual-app@{built.digest}" in text
     assert "delivery promote stage" in text
-    subprocess.run(["git", "-C", str(stage.world.server), "fsck"], check=True, capture_output=True)
+    subprocess.run(["git", "-C", str(cluster.world.server), "fsck"], check=True, capture_output=True)

@@ -7,22 +7,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from delivery import context as contexts
 from delivery.build import image
 from delivery.errors import BadInput, PlatformError, Refused
-from delivery.parts import credentials
-from delivery.parts.credentials import Login
 from delivery.parts.git import Repository
-from delivery.parts.registry import Falsified, Registry, RegistryRefused, RegistryUnreachable
+from delivery.parts.registry import Falsified, Login, Registry, RegistryRefused, RegistryUnreachable, connect
+from local import credentials
 
 if TYPE_CHECKING:
-    from conftest import Shelf, World
+    from conftest import Shelf
+
+    from scripts.tests.world import World
 
 NAME = "manual-app"
 REVISION = "d" * 40
 
 
 def opened(world: World) -> Registry:
-    return Registry(world.cluster.registry_host, credentials.load(world.cluster).registry)
+    return connect(world.context.site.image)
 
 
 def test_digest_of_a_tag(stocked: World, shelf: Shelf) -> None:
@@ -51,7 +53,7 @@ def test_an_index_is_promoted_as_such(stocked: World, shelf: Shelf) -> None:
     children = both(shelf)
     digest = shelf.index(children, REVISION, "15")
     with opened(stocked) as registry:
-        built = image.known(stocked.pipeline, registry, digest)
+        built = image.known(stocked.context, registry, digest)
     assert (built.digest, built.build, built.version, built.revision) == (digest, "15", "1.2.3", REVISION)
     assert built.platforms == {"linux/amd64", "linux/arm64"}
     assert built.children == {one for one, platform in children.items() if platform != "unknown/unknown"}
@@ -65,7 +67,7 @@ def test_an_index_of_two_builds_is_refused(stocked: World, shelf: Shelf) -> None
     ):
         digest = shelf.index({shelf.push("15", REVISION): "linux/amd64", other: "linux/arm64"})
         with opened(stocked) as registry, pytest.raises(image.Contradictory, match="do not agree"):
-            image.describe(stocked.pipeline, registry, digest)
+            image.describe(stocked.context, registry, digest)
 
 
 def test_an_index_whose_child_is_gone(stocked: World, shelf: Shelf) -> None:
@@ -129,11 +131,11 @@ def test_what_was_pushed_must_be_what_was_built(stocked: World, shelf: Shelf) ->
     digest = shelf.push("15", REVISION)
     built = image.Built(digest, "15", "1.2.3", REVISION, new=True)
     with opened(stocked) as registry:
-        image._arrived(stocked.pipeline, registry, built)
+        image._arrived(stocked.context, registry, built)
         with pytest.raises(Refused, match="the registry does not have it"):
-            image._arrived(stocked.pipeline, registry, replace(built, digest=f"sha256:{'0' * 64}"))
+            image._arrived(stocked.context, registry, replace(built, digest=f"sha256:{'0' * 64}"))
         with pytest.raises(Refused, match="which says it is build 15 of dddddddddddd, not build 16"):
-            image._arrived(stocked.pipeline, registry, replace(built, build="16"))
+            image._arrived(stocked.context, registry, replace(built, build="16"))
 
 
 def test_tags(stocked: World, shelf: Shelf) -> None:
@@ -157,7 +159,7 @@ def test_a_second_tag_is_the_same_digest(stocked: World, shelf: Shelf) -> None:
 def test_wrong_login(stocked: World, shelf: Shelf) -> None:
     """A registry that does not take our login is an error with a remedy, not an empty registry."""
     with (
-        Registry(stocked.cluster.registry_host, Login("delivery", "guess")) as registry,
+        Registry(stocked.context.site.image.host, Login("delivery", "guess")) as registry,
         pytest.raises(RegistryRefused, match="login") as refused,
     ):
         registry.tags(NAME)
@@ -176,30 +178,30 @@ def test_registry_down(world: World) -> None:
 
 
 def test_cluster_not_up(world: World) -> None:
-    """Before `delivery up` there are no credentials: the error says to start it."""
-    with pytest.raises(PlatformError, match="not up") as refused:
-        credentials.load(world.cluster)
+    """Before `delivery up` there is no local site: the error says to start it."""
+    with pytest.raises(PlatformError, match="site local is not up") as refused:
+        contexts.load("local")
     assert refused.value.hint == "start it: delivery up"
 
 
 def test_passwords_are_private(world: World) -> None:
     """Passwords are made once, kept in files that only the owner reads, and never shown."""
-    made = credentials.create(world.cluster)
-    assert credentials.create(world.cluster) == made == credentials.load(world.cluster)
+    made = credentials.create(world.local)
+    assert credentials.create(world.local) == made
     assert made.registry.password not in repr(made)
-    state = world.cluster.state
+    state = world.local.state
     assert state.stat().st_mode & 0o777 == 0o700
     for name in ("credentials.json", "git-credentials"):
         assert (state / name).stat().st_mode & 0o777 == 0o600
     assert made.registry.password != made.git.password
-    assert made.git.password in world.cluster.git_credentials.read_text()
+    assert made.git.password in world.local.git_credentials.read_text()
 
 
 def test_a_second_build_is_the_first(stocked: World, shelf: Shelf) -> None:
     """The commit was built already: the first digest and its number, and nothing is built or pushed."""
-    revision = image.source(stocked.pipeline, Repository(stocked.checkout))
+    revision = image.source(stocked.context, Repository(stocked.checkout))
     digest = shelf.push("15", revision, revision, "15")
-    built = image.build(stocked.pipeline, stocked.cluster, number=99)
+    built = image.build(stocked.context, number=99)
     assert (built.digest, built.build, built.version, built.new) == (digest, "15", "1.2.3", False)
     with opened(stocked) as registry:
         assert registry.digest(NAME, "99") is None
@@ -207,9 +209,9 @@ def test_a_second_build_is_the_first(stocked: World, shelf: Shelf) -> None:
 
 def test_a_build_that_was_stopped_between_its_tags(stocked: World, shelf: Shelf) -> None:
     """Killed after the push and before the number was given: the next build gives it, same digest."""
-    revision = image.source(stocked.pipeline, Repository(stocked.checkout))
+    revision = image.source(stocked.context, Repository(stocked.checkout))
     digest = shelf.push("15", revision, revision)
-    assert image.build(stocked.pipeline, stocked.cluster).digest == digest
+    assert image.build(stocked.context).digest == digest
     with opened(stocked) as registry:
         assert registry.digest(NAME, "15") == digest
 
@@ -218,15 +220,15 @@ def test_a_number_that_is_taken(stocked: World, shelf: Shelf) -> None:
     """A build number of another commit is refused with that commit's name, before anything is built."""
     shelf.push("15", "e" * 40, "15")
     with pytest.raises(BadInput, match=f"15 belongs to commit {'e' * 12}"):
-        image.build(stocked.pipeline, stocked.cluster, number=15)
+        image.build(stocked.context, number=15)
 
 
 def test_a_rebuild_elsewhere_is_caught(stocked: World, shelf: Shelf) -> None:
     """An image of another commit behind this commit's tag is refused: the image itself must say so too."""
-    revision = image.source(stocked.pipeline, Repository(stocked.checkout))
+    revision = image.source(stocked.context, Repository(stocked.checkout))
     shelf.push("15", "e" * 40, revision)
     with pytest.raises(Refused, match="of another commit"):
-        image.build(stocked.pipeline, stocked.cluster)
+        image.build(stocked.context)
 
 
 @pytest.mark.parametrize(
@@ -242,10 +244,10 @@ def test_dirty_tree(world: World) -> None:
     repository = Repository(world.checkout)
     (world.checkout / ".delivery").mkdir()
     (world.checkout / ".delivery" / "key").write_text("secret")
-    image.source(world.pipeline, repository)
+    image.source(world.context, repository)
     (world.checkout / "manual-app" / "new.py").write_text("1")
     with pytest.raises(BadInput, match=r"dirty: .*manual-app/new\.py"):
-        image.source(world.pipeline, repository)
+        image.source(world.context, repository)
 
 
 def test_only_what_is_committed_is_built(world: World) -> None:
@@ -265,7 +267,7 @@ def test_shallow_clone(world: World) -> None:
         world.checkout.parent, "clone", "--quiet", "--depth=1", f"file://{world.checkout}", str(shallow)
     )
     with pytest.raises(BadInput, match="shallow") as refused:
-        image.source(world.pipeline, Repository(shallow))
+        image.source(world.context, Repository(shallow))
     assert "--unshallow" in refused.value.hint
 
 
@@ -273,7 +275,7 @@ def test_revision_is_the_last_change_of_the_app(world: World) -> None:
     """A commit that does not touch the app keeps the image: the revision is the last one that did."""
     app = world.commit(world.checkout, "manual-app/app.py", "1\n", "app")
     world.commit(world.checkout, "README.md", "words\n", "words")
-    assert image.source(world.pipeline, Repository(world.checkout)) == app
+    assert image.source(world.context, Repository(world.checkout)) == app
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "15a", "1.5", " 15", "9" * 12])
@@ -281,4 +283,4 @@ def test_wrong_build_number(world: World, monkeypatch: pytest.MonkeyPatch, text:
     """A BUILD_NUMBER that is none is refused, and nothing is built."""
     monkeypatch.setenv("BUILD_NUMBER", text)
     with pytest.raises(BadInput, match="not a build number"):
-        image.build(world.pipeline, world.cluster)
+        image.build(world.context)

@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 from delivery.parts import direct
+from delivery.site import ImageRepository
 from local import trust
 
 from e2e.suites.outcome import Unknown
@@ -160,12 +161,14 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
 @pytest.fixture
 def target(tmp_path: Path) -> Any:
     """stage of a local cluster, which is asked to run that image."""
-    login = {"username": "delivery", "password": "secret"}
-    (tmp_path / "credentials.json").write_text(json.dumps({"registry": login, "git": login}))
+    login = base64.b64encode(b"delivery:secret").decode()
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {"localhost:5001": {"auth": login}}}))
+    image = ImageRepository(
+        name="registry.local/manual-app", reached="localhost:5001/manual-app", docker_config=tmp_path
+    )
     return SimpleNamespace(
-        cluster=SimpleNamespace(name="manual-app", state=tmp_path, registry_host="localhost:5001"),
+        context=SimpleNamespace(site=SimpleNamespace(name="local", image=image)),
         environment=SimpleNamespace(name="stage"),
-        pipeline=SimpleNamespace(image=SimpleNamespace(name="manual-app")),
         wanted=SimpleNamespace(digest=DIGEST),
     )
 
@@ -247,8 +250,8 @@ def test_no_docker_is_unknown(target: Any, monkeypatch: pytest.MonkeyPatch) -> N
 def test_what_a_killed_run_left_is_removed(daemon: Daemon, target: Any) -> None:
     """The next run for the same environment finds it by its label; another environment's container stays."""
     daemon.containers = {
-        "left": {"Labels": {box.LABEL: "manual-app/stage"}},
-        "other": {"Labels": {box.LABEL: "manual-app/dev"}},
+        "left": {"Labels": {box.LABEL: "local/stage"}},
+        "other": {"Labels": {box.LABEL: "local/dev"}},
         "stranger": {"Labels": {}},
     }
     assert pending(target) == WAITING

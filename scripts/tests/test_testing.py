@@ -12,22 +12,21 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from delivery.build import image
 from delivery.errors import BadInput, NotReached, Refused
-from delivery.parts.credentials import load
-from delivery.parts.registry import Registry
+from delivery.parts.registry import connect
 from delivery.proof import stayed
-from delivery.proof.stayed import Seen
+from delivery.proof.decide import Container, Pod
 from delivery.signed import evidence
 from delivery.verbs import test as testing
 
-from scripts.tests.played import deploy, refused
+from scripts.tests.fake_cluster import REPOSITORY
+from scripts.tests.steps import deploy, refused
 
 if TYPE_CHECKING:
-    from conftest import World
+    from scripts.tests.fake_cluster import FakeCluster
+    from scripts.tests.world import World
 
-    from scripts.tests.played import Stage
-
-IMAGE = f"registry.local:5000/manual-app@sha256:{'a' * 64}"
-OTHER = f"registry.local:5000/manual-app@sha256:{'b' * 64}"
+IMAGE = f"{REPOSITORY}@sha256:{'a' * 64}"
+OTHER = f"{REPOSITORY}@sha256:{'b' * 64}"
 POSTGRES = f"registry.local:5000/platform/postgresql@sha256:{'c' * 64}"
 
 CONFTEST = """
@@ -53,8 +52,9 @@ def pytest_sessionfinish(session, exitstatus):
 """
 
 
-def seen(name: str, uid: str = "", app: str = "manual-app", image: str = IMAGE, restarts: int = 0) -> Seen:
-    return Seen(name, uid or f"uid-{name}", app, ((app, image, image),), restarts)
+def seen(name: str, uid: str = "", app: str = "manual-app", image: str = IMAGE, restarts: int = 0) -> Pod:
+    containers = (Container(app, "app", image, image),)
+    return Pod(name, app, "Running", True, False, False, containers, uid or f"uid-{name}", restarts)
 
 
 BEFORE = (seen("a"), seen("b"), seen("postgresql-0", app="postgresql", image=POSTGRES))
@@ -87,11 +87,11 @@ BEFORE = (seen("a"), seen("b"), seen("postgresql-0", app="postgresql", image=POS
             ("postgresql-0",),
             "pod postgresql-0 came back with other containers",
         ),
-        ((*BEFORE[:2], replace(BEFORE[2], images=())), (), "pod postgresql-0 changed its containers"),
+        ((*BEFORE[:2], replace(BEFORE[2], containers=())), (), "pod postgresql-0 changed its containers"),
         ((), (), "pod a was replaced"),
     ],
 )
-def test_the_same_pods(after: tuple[Seen, ...], restarted: tuple[str, ...], says: str | None) -> None:
+def test_the_same_pods(after: tuple[Pod, ...], restarted: tuple[str, ...], says: str | None) -> None:
     """Only a pod that a test said it restarts may be another one afterwards, and only with the same images."""
     found = stayed.changes(BEFORE, after, restarted, "manual-app", IMAGE)
     if says is None:
@@ -155,24 +155,22 @@ def test_artifacts(tmp_path: Path) -> None:
     assert len(large["digest"]["sha256"]) == 64
 
 
-def suite(stage: Stage, test: str) -> None:
+def suite(cluster: FakeCluster, test: str) -> None:
     """A smoke suite with this one test, committed and pushed."""
-    world = stage.world
+    world = cluster.world
     (world.checkout / "e2e/suites/conftest.py").write_text(CONFTEST)
     world.commit(world.checkout, "e2e/suites/smoke/test_smoke.py", test, "a suite")
     world.git(world.checkout, "push", "--quiet", "origin", "main")
 
 
-def run(stage: Stage, name: str = "dev", *suites: str) -> testing.Tested:
-    world = stage.world
-    return testing.run(world.pipeline, world.cluster, world.pipeline.environment(name), suites)
+def run(cluster: FakeCluster, name: str = "dev", *suites: str) -> testing.Tested:
+    world = cluster.world
+    return testing.run(world.context, world.context.environment(name), suites)
 
 
 def fetched(world: World, digest: str) -> evidence.Found:
-    with Registry(world.cluster.registry_host, load(world.cluster).registry) as registry:
-        return evidence.fetch(
-            world.pipeline, world.cluster, registry, digest, world.pipeline.environment("dev")
-        )
+    with connect(world.context.site.image) as registry:
+        return evidence.fetch(world.context, registry, digest, world.context.environment("dev"))
 
 
 @pytest.mark.parametrize(
@@ -184,23 +182,23 @@ def fetched(world: World, digest: str) -> evidence.Found:
     ],
 )
 def test_a_run_leaves_evidence(
-    stage: Stage, built: image.Built, test: str, result: str, reason: str | None
+    cluster: FakeCluster, built: image.Built, test: str, result: str, reason: str | None
 ) -> None:
     """Passed, failed or not known: what was tested, on which pods, and how it ended, signed and attached."""
-    suite(stage, test)
-    deploy(stage)
-    tested = run(stage)
+    suite(cluster, test)
+    deploy(cluster)
+    tested = run(cluster)
     assert (tested.judgement.result, tested.digest) == (result, built.digest)
-    [found] = fetched(stage.world, built.digest).evidence
+    [found] = fetched(cluster.world, built.digest).evidence
     assert (found.result, found.hash) == (result, tested.evidence)
     assert reason is None or any(reason in one for one in found.reasons)
-    [file] = (stage.world.cluster.state / "statements").rglob("dev-*.json")
+    [file] = (cluster.world.context.site.state / "statements").rglob("dev-*.json")
     import base64
 
     said: dict[str, Any] = json.loads(base64.b64decode(json.loads(file.read_bytes())["payload"]))["predicate"]
-    assert said["run"]["revision"] == stage.world.head()
+    assert said["run"]["revision"] == cluster.world.head()
     [before] = said["run"]["pods"]["before"]
-    assert before["imageID"] == f"registry.local:5000/manual-app@{built.digest}"
+    assert before["imageID"] == f"{REPOSITORY}@{built.digest}"
     assert said["run"]["pods"]["after"] == [before]
     assert said["run"]["startedOn"] < said["run"]["finishedOn"]
 
@@ -217,53 +215,54 @@ def test_a_run_leaves_evidence(
     ],
 )
 def test_a_broken_run_leaves_nothing(
-    stage: Stage, built: image.Built, monkeypatch: pytest.MonkeyPatch, test: str, says: str
+    cluster: FakeCluster, built: image.Built, monkeypatch: pytest.MonkeyPatch, test: str, says: str
 ) -> None:
     """A run that was killed, hangs or does not even begin: nothing is known, exit 3, and no evidence is left."""
-    suite(stage, test)
-    deploy(stage)
-    waits = stage.world.pipeline.waits.model_copy(update={"tests": 2.0 if "sleep" in test else 60.0})
-    pipeline = stage.world.pipeline.model_copy(update={"waits": waits})
-    stage.world = replace(stage.world, pipeline=pipeline)
-    error = refused(stage, NotReached, says, lambda: run(stage))
+    suite(cluster, test)
+    deploy(cluster)
+    waits = cluster.world.context.pipeline.waits
+    cluster.world = cluster.world.ruled(
+        waits=waits.model_copy(update={"tests": 2.0 if "sleep" in test else 60.0})
+    )
+    error = refused(cluster, NotReached, says, lambda: run(cluster))
     assert error.exit_code == 3
-    assert fetched(stage.world, built.digest) == evidence.Found()
+    assert fetched(cluster.world, built.digest) == evidence.Found()
 
 
-def test_a_pod_that_is_replaced_voids_the_run(stage: Stage, built: image.Built) -> None:
+def test_a_pod_that_is_replaced_voids_the_run(cluster: FakeCluster, built: image.Built) -> None:
     """All tests pass, and a pod was another one afterwards: FAILED, with the pod's name."""
-    suite(stage, "import time\ndef test_it(): time.sleep(1)\n")
-    deploy(stage)
-    environment = stage.world.pipeline.environment("dev")
-    reference = f"registry.local:5000/manual-app@{built.digest}"
+    suite(cluster, "import time\ndef test_it(): time.sleep(1)\n")
+    deploy(cluster)
+    environment = cluster.world.context.environment("dev")
+    reference = f"{REPOSITORY}@{built.digest}"
 
     def replace_it() -> None:
-        log = stage.world.cluster.state / "tests" / "dev" / "log"
+        log = cluster.world.context.site.state / "tests" / "dev" / "log"
         for _ in range(1000):
             if log.exists():
                 break
             time.sleep(0.01)
-        stage.pods["dev"] = [stage.pod(environment, "manual-app-new", reference, "15")]
+        cluster.pods["dev"] = [cluster.pod(environment, "manual-app-new", reference, "15")]
 
     thread = threading.Thread(target=replace_it)
     thread.start()
-    tested = run(stage)
+    tested = run(cluster)
     thread.join()
     assert tested.judgement.result == "FAILED"
-    assert any("pod manual-app-0-15 was replaced" in reason for reason in tested.judgement.reasons)
+    assert any("pod manual-app-15-0 was replaced" in reason for reason in tested.judgement.reasons)
 
 
-def test_what_is_not_tested(stage: Stage, built: image.Built) -> None:
+def test_what_is_not_tested(cluster: FakeCluster, built: image.Built) -> None:
     """An unknown suite, suites that are not committed, an environment that runs something else: refused at once."""
-    suite(stage, "def test_it(): pass\n")
-    deploy(stage)
-    refused(stage, BadInput, "there is no suite 'load'", lambda: run(stage, "dev", "load"))
-    refused(stage, BadInput, "there is no suite 'integration'", lambda: run(stage, "stage"))
-    draft = stage.world.checkout / "e2e/suites/smoke/test_draft.py"
+    suite(cluster, "def test_it(): pass\n")
+    deploy(cluster)
+    refused(cluster, BadInput, "there is no suite 'load'", lambda: run(cluster, "dev", "load"))
+    refused(cluster, BadInput, "there is no suite 'integration'", lambda: run(cluster, "stage"))
+    draft = cluster.world.checkout / "e2e/suites/smoke/test_draft.py"
     draft.write_text("")
-    refused(stage, BadInput, "the suites are not committed", lambda: run(stage))
+    refused(cluster, BadInput, "the suites are not committed", lambda: run(cluster))
     draft.unlink()
-    stage.pods["dev"][0]["status"]["containerStatuses"][0]["imageID"] = OTHER
-    refused(stage, Refused, "dev does not run what Git asks for", lambda: run(stage))
-    stage.pods["dev"] = []
-    refused(stage, NotReached, "dev does not run what Git asks for", lambda: run(stage))
+    cluster.pods["dev"][0]["status"]["containerStatuses"][0]["imageID"] = OTHER
+    refused(cluster, Refused, "dev does not run what Git asks for", lambda: run(cluster))
+    cluster.pods["dev"] = []
+    refused(cluster, NotReached, "dev does not run what Git asks for", lambda: run(cluster))

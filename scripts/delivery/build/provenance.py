@@ -78,7 +78,7 @@ def provenance(
         "buildDefinition": {
             "buildType": BUILD_TYPE,
             "externalParameters": {
-                "source": f"{source['uri']}@{parameters['REVISION']}",
+                "source": f"{source['uri']}@{revision}",
                 "context": context.pipeline.image.context,
                 "arguments": dict(parameters),
             },

@@ -104,7 +104,11 @@ class Kubernetes:
     @cached_property
     def _client(self) -> ApiClient:
         client = ApiClient(self._configuration)
-        self._remember(client)
+        try:
+            self._remember(client)
+        except BaseException:
+            client.close()
+            raise
         return client
 
     def _remember(self, client: ApiClient) -> None:
@@ -208,8 +212,9 @@ class Kubernetes:
         )
 
     def close(self) -> None:
-        """Give the connections back."""
-        self._client.close()
+        """Give the connections back; nobody is asked anything for that."""
+        if client := self.__dict__.pop("_client", None):
+            client.close()
 
     def _json(self, call: Callable[..., Any], *arguments: Any, **options: Any) -> Object:
         with self._typed(call.__name__.replace("_", " ")):

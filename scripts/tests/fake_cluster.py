@@ -1,0 +1,315 @@
+"""A cluster's API, played: it does what Argo CD, the Deployment's controller and the kubelet do, step by step.
+
+Its answers are documents that a real cluster gave once (recorded/; e2e/test_recordings.py holds them against
+reality), with names, images and states put in. A rollout has its time: Argo CD says Progressing, pods of the
+old generation serve while new ones start, then they leave; the next step comes when somebody has looked.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from copy import deepcopy
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from delivery.files import write_private
+from ruamel.yaml import YAML
+
+from scripts.tests import recordings
+
+if TYPE_CHECKING:
+    from delivery.pipeline import Environment
+
+    from scripts.tests.world import World
+
+CONTEXT = "team-test"
+LABEL = "app.kubernetes.io/name"
+REPOSITORY = "registry.example/team/manual-app"
+Object = dict[str, Any]
+
+
+class FakeCluster:
+    """Its namespaces and Applications; tests reach in to break things."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.changed = threading.Condition()
+        self.version = 1
+        self.uid = recordings.load("namespace")["metadata"]["uid"]  # of kube-system: which cluster it is
+        self.denied: set[str] = set()  # resources that this user may not read, such as nodes
+        self.asked: list[str] = []  # every path, in order
+        self.pods: dict[str, list[Object]] = {e.namespace: [] for e in world.context.environments}
+        self.applications = {e.application: self._application(e) for e in world.context.environments}
+        self.operations: list[Object] = []
+        self.starts_ready = True
+        self.old_stay = False  # the old generation of pods goes on serving
+        self.settles = True  # whether Argo CD ever calls it Healthy
+        self.beside: list[Object] = []  # pods that come with each deployment
+        self.lose_refreshes = 0
+        self.sync_fails = ""
+        self.architecture = "amd64"
+        self.shows = ""  # the digest that nodes show instead of the one that was asked for
+        self.revisions: dict[str, str] = {}  # build -> the commit that its pods say they were built from
+        self.seen: list[str] = []  # what each step of the rollouts showed
+        self._coming: list[tuple[str, Callable[[], None]]] = []
+
+    def touch(self) -> None:
+        """Something changed: whoever watches is told."""
+        with self.changed:
+            self.version += 1
+            self.changed.notify_all()
+
+    def step(self) -> None:
+        """Whatever was asked for comes one step further."""
+        with self.changed:
+            if self._coming:
+                name, work = self._coming.pop(0)
+                self.seen.append(name)
+                work()
+                self.touch()
+
+    def patched(self, name: str, patch: Object) -> Object:
+        """What Argo CD does with a refresh or an operation that somebody asks for."""
+        application = self.applications[name]
+        environment = next(e for e in self.world.context.environments if e.application == name)
+        if "operation" in patch:
+            self.operations.append(patch["operation"])
+            application["operation"] = patch["operation"]
+            revision = patch["operation"]["sync"]["revision"]
+            self._coming.append((f"{environment.name} begins", lambda: self._begin(environment, revision)))
+        elif self.lose_refreshes:
+            self.lose_refreshes -= 1
+        else:
+            application["metadata"].setdefault("annotations", {}).update(patch["metadata"]["annotations"])
+            self._coming.append((f"{environment.name} compares", lambda: self._compare(environment)))
+        self.touch()
+        return application
+
+    def _compare(self, environment: Environment) -> None:
+        application, head = self.applications[environment.application], self.world.head()
+        application["metadata"]["annotations"].pop("argocd.argoproj.io/refresh", None)
+        status = application["status"]
+        status["sync"]["revision"] = head
+        status["reconciledAt"] = f"2026-11-25T12:{self.version // 60 % 60:02}:{self.version % 60:02}Z"
+        told = (status.get("history") or [{}])[-1].get("revision")
+        if environment.sync == "automatic" and told != head:
+            self._begin(environment, head)
+
+    def deploy(self, environment: Environment, revision: str) -> None:
+        """A sync to a commit, from its beginning to its end."""
+        self._begin(environment, revision)
+        while self._coming:
+            self.step()
+
+    def _begin(self, environment: Environment, revision: str) -> None:
+        application = self.applications[environment.application]
+        name = environment.name
+        application.pop("operation", None)
+        status = application["status"]
+        state = recordings.load("application")["status"]["operationState"]
+        state["operation"]["sync"]["revision"] = state["syncResult"]["revision"] = revision
+        status["operationState"] = state
+        if self.sync_fails:
+            state |= {"phase": "Failed", "message": self.sync_fails}
+            return
+        text = self.world.file(environment.values, revision)
+        data = YAML(typ="safe", pure=True).load(text)
+        build, digest = data["image"]["tag"], data["image"]["digest"]
+        pods = self.pods[environment.namespace]
+        old = [pod for pod in pods if (pod["metadata"].get("labels") or {}).get(LABEL) == "manual-app"]
+        reference = f"{REPOSITORY}@{digest}"
+        if old and all(pod["spec"]["containers"][0]["image"] == reference for pod in old):
+            self._settled(environment, revision)
+            return
+        new = [
+            self.pod(environment, f"manual-app-{build}-{n}", reference, build)
+            for n in range(data["replicas"])
+        ]
+        ready = [deepcopy(pod["status"]) for pod in new]
+        state["phase"], state["message"] = (
+            "Running",
+            "waiting for healthy state of apps/Deployment/manual-app",
+        )
+        status["sync"], status["health"] = (
+            {"status": "OutOfSync", "revision": revision},
+            {"status": "Progressing"},
+        )
+        for pod in new:
+            _starting(pod)
+        pods[:] = [*old, *new, *self.beside]
+
+        def start() -> None:
+            for pod, said in zip(new, ready, strict=True):
+                pod["status"] = said
+            for pod in [] if self.old_stay else old:
+                pod["metadata"]["deletionTimestamp"] = "2026-11-25T12:00:00Z"
+
+        def leave() -> None:
+            pods[:] = [pod for pod in pods if not any(pod is one for one in old)]
+            self._settled(environment, revision)
+
+        if self.starts_ready:
+            self._coming.append((f"{name} starts", start))
+            if self.settles and not self.old_stay:
+                self._coming.append((f"{name} is settled", leave))
+
+    def _settled(self, environment: Environment, revision: str) -> None:
+        status = self.applications[environment.application]["status"]
+        status["sync"] = {"status": "Synced", "revision": revision}
+        status["health"] = {"status": "Healthy"}
+        status["operationState"] |= {"phase": "Succeeded", "message": "successfully synced"}
+        status["history"] = [{"revision": revision}]
+
+    def pod(self, environment: Environment, name: str, reference: str, build: str) -> Object:
+        """A pod of the app that runs and is Ready, as the real API shows one."""
+        pod = recordings.pod()
+        pod["metadata"] |= {"name": name, "namespace": environment.namespace, "uid": f"uid-{name}"}
+        [container], [status] = pod["spec"]["containers"], pod["status"]["containerStatuses"]
+        container["image"] = reference
+        status |= {"image": reference, "imageID": f"{REPOSITORY}@{self.shows}" if self.shows else reference}
+        pod["answer"] = {"build": build, "environment": environment.name, "version": "1.2.3"}
+        return pod
+
+    def answer(self, namespace: str, name: str) -> Object | None:
+        """What a pod says at /version."""
+        for pod in self.pods[namespace]:
+            if pod["metadata"]["name"] == name:
+                return {"revision": self.revisions.get(pod["answer"]["build"], ""), **pod["answer"]}
+        return None
+
+    def nodes(self) -> Object:
+        """All there are: one."""
+        nodes = recordings.load("nodes")
+        for node in nodes["items"]:
+            node["status"]["nodeInfo"]["architecture"] = self.architecture
+        return nodes
+
+    def _application(self, environment: Environment) -> Object:
+        application = recordings.load("application")
+        application["metadata"] |= {"name": environment.application, "annotations": {}}
+        application["status"] = {"sync": {"status": "OutOfSync"}, "health": {"status": "Missing"}}
+        return application
+
+
+def _starting(pod: Object) -> None:
+    """Nobody has pulled its image yet."""
+    pod["status"]["phase"] = "Pending"
+    for condition in pod["status"]["conditions"]:
+        if condition["type"] in ("Ready", "ContainersReady"):
+            condition["status"] = "False"
+    for status in pod["status"]["containerStatuses"]:
+        waiting = {"waiting": {"reason": "ContainerCreating"}}
+        status |= {"imageID": "", "ready": False, "started": False, "state": waiting}
+
+
+class Answering(BaseHTTPRequestHandler):
+    """A server of documents that says nothing of its own."""
+
+    def write(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        with suppress(ConnectionError):  # the asker may have given up
+            self.end_headers()
+            self.wfile.write(body)
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+class Handler(Answering):
+    """The few calls of the Kubernetes API that `delivery` makes."""
+
+    protocol_version = "HTTP/1.1"
+    cluster: FakeCluster
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        asked, parts = parse_qs(url.query), unquote(url.path).strip("/").split("/")
+        self.cluster.asked.append(url.path)
+        if denied := self.cluster.denied & set(parts):
+            return self._refuse(403, f"{denied.pop()} is forbidden: User cannot get it")
+        if asked.get("watch") == ["True"]:
+            return self._watch(float(asked["timeoutSeconds"][0]), int(asked["resourceVersion"][0]))
+        if parts[:2] == ["apis", "argoproj.io"]:
+            return self._send(self._stamped(self.cluster.applications.get(parts[-1])))
+        if parts[-1] == "nodes":
+            return self._send(self.cluster.nodes())
+        if parts[2:] == ["namespaces", "kube-system"]:
+            namespace = recordings.load("namespace")
+            namespace["metadata"]["uid"] = self.cluster.uid
+            return self._send(namespace)
+        if parts[-2] == "proxy":
+            return self._send(self.cluster.answer(parts[3], parts[5].partition(":")[0]))
+        pods = recordings.load("pods") | {"items": self.cluster.pods[parts[3]]}
+        pods["metadata"]["resourceVersion"] = str(self.cluster.version)
+        return self._send(pods)
+
+    def do_PATCH(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self._send(self._stamped(self.cluster.patched(self.path.split("/")[-1], body)))
+
+    def _stamped(self, application: Object | None) -> Object | None:
+        if application is not None:
+            application["metadata"]["resourceVersion"] = str(self.cluster.version)
+        return application
+
+    def _watch(self, seconds: float, since: int) -> None:
+        # Whoever watches has seen all there was: now the next thing happens.
+        if self.cluster.version <= since:
+            self.cluster.step()
+        with self.cluster.changed:
+            self.cluster.changed.wait_for(lambda: self.cluster.version > since, min(seconds, 0.3))
+            moved = self.cluster.version > since
+        event = {"type": "MODIFIED", "object": {"metadata": {"resourceVersion": str(self.cluster.version)}}}
+        self.write(200, (json.dumps(event) + "\n").encode() if moved else b"")
+
+    def _send(self, document: Object | None) -> None:
+        if document is None:
+            return self._refuse(404, "not found")
+        self.write(200, json.dumps(document).encode())
+
+    def _refuse(self, status: int, message: str) -> None:
+        self.write(status, json.dumps({"kind": "Status", "message": message, "code": status}).encode())
+
+
+def kubeconfig(context: str, server: str) -> str:
+    """A kubeconfig with one context."""
+    return (
+        f"apiVersion: v1\nkind: Config\ncurrent-context: {context}\n"
+        f"clusters: [{{name: c, cluster: {{server: '{server}'}}}}]\n"
+        "users: [{name: u, user: {token: t}}]\n"
+        f"contexts: [{{name: {context}, context: {{cluster: c, user: u}}}}]\n"
+    )
+
+
+def connect(world: World, server: str, context: str = CONTEXT) -> None:
+    """Write the kubeconfig of the world's site."""
+    file = world.context.site.kubeconfig
+    assert file
+    write_private(file, kubeconfig(context, server))
+
+
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
+    """A server of this handler, on a port of its own."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@contextmanager
+def answering(cluster: FakeCluster) -> Iterator[str]:
+    """The URL at which a cluster answers."""
+    with serving(type("Played", (Handler,), {"cluster": cluster})) as port:
+        yield f"http://127.0.0.1:{port}"
