@@ -38,7 +38,7 @@ _TARGETS = (
     "/push/manual-app.git/git-receive-pack",
     "/push/manual-app.git/info/refs",
     "/read/manual-app.git/git-receive-pack",
-    "/Manual-App.git/Git-Receive-Pack",
+    _PACK.title(),
     "/manual-app/git-receive-pack",
     # A query that says one thing and a body that does another.
     f"{_PACK}?service=git-upload-pack",

@@ -309,6 +309,42 @@ def remove_environment(
 
 
 @app.command()
+def adopt(
+    name: Annotated[
+        str | None, typer.Option(help="What the app is called from now on; else as the Git repository.")
+    ] = None,
+    registry: Annotated[
+        str | None,
+        typer.Option(help="Where images go, host and path; else the registry of the Git server's forge."),
+    ] = None,
+    git: Annotated[
+        str | None, typer.Option(help="The Git repository, https or ssh; else that of origin.")
+    ] = None,
+    site_name: Annotated[
+        str | None, typer.Option(help="What pipeline.yaml calls the site; else the organisation.")
+    ] = None,
+    owner: Annotated[
+        str | None, typer.Option(help="Who holds the copyright in LICENSE; else the organisation.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would change; write nothing.")
+    ] = False,
+    format: AsFormat = Format.text,
+) -> None:
+    """Make a fresh fork your own: name, chart, Applications, site, licence. Staged for you to commit."""
+    from delivery import pipeline
+    from delivery.show import adopted as show
+    from delivery.show import report
+    from delivery.verbs import adopt as verb
+
+    done = verb.run(pipeline.load(), verb.Wanted(name, registry, git, site_name, owner), dry_run)
+    if format is Format.json:
+        report.write_json({"schema": "delivery/adopted/v1", **asdict(done), "dry_run": dry_run})
+    else:
+        show.print_adopted(done, dry_run)
+
+
+@app.command()
 def ci() -> None:
     """Ask what CI asks: does it compile, build, run and answer, and does the chart render?"""
     from delivery.verbs import ci as verb

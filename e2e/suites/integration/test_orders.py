@@ -6,9 +6,9 @@ from collections import Counter
 
 import httpx
 
+from e2e.suites.customer import order, place, stored
 from e2e.suites.outcome import unknown
 from e2e.suites.results import Results
-from e2e.suites.shop import order, place, stored
 from e2e.suites.target import Object, Target, name, ready
 
 LIMIT = 60  # seconds until everything is Ready again

@@ -6,7 +6,7 @@ from decimal import Decimal
 import httpx
 import pytest
 
-from e2e.suites.shop import order, place, stored
+from e2e.suites.customer import order, place, stored
 from e2e.suites.standin import StandIn
 
 SLOW = 2.4  # seconds; the service waits 2

@@ -17,7 +17,7 @@ class Customer(FastHttpUser):
     network_timeout = 10
 
     @task
-    def shop(self) -> None:
+    def visit(self) -> None:
         """The whole journey."""
         with self._step("GET", "/orders", STEPS[0], 200):
             pass

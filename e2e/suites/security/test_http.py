@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from e2e.suites.shop import order, place, stored
+from e2e.suites.customer import order, place, stored
 from e2e.suites.target import Target
 
 LIMIT = 64 * 1024  # bytes of a request's body
