@@ -71,6 +71,16 @@ class ImageRepository(Model):
         """Its name inside the registry."""
         return self.here.partition("/")[2]
 
+    def at(self, digest: str) -> str:
+        """An image of it as programs on this machine name it."""
+        return f"{self.here}@{digest}"
+
+    @property
+    def log_in(self) -> str:
+        """What to do about a login that is missing: a hint."""
+        # One that is reached by another name is the local site's.
+        return "make the login again: delivery up" if self.reached else f"docker login {self.host}"
+
 
 class ArgoCD(Model):
     """Where the Applications are: by default in the cluster of their environment."""

@@ -6,7 +6,7 @@ import secrets
 from dataclasses import asdict, dataclass
 
 from delivery.files import write_private
-from delivery.parts.registry import Login
+from delivery.parts.logins import Login
 
 from local.cluster import Cluster
 

@@ -15,7 +15,7 @@ import httpx
 from delivery import wait
 from delivery.errors import PlatformError
 from delivery.parts import docker, tar
-from delivery.parts.registry import Login
+from delivery.parts.logins import Login
 from docker.errors import APIError, NotFound
 
 from local import credentials

@@ -5,29 +5,22 @@ may carry a password.
 """
 
 import ast
-import os
-import ssl
 import subprocess
 import sys
 from functools import cache
 from pathlib import Path
 
-import certifi
 from delivery.errors import PlatformError
+from delivery.parts import certificates
 
 from local.shell import last_line
 
-_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
-# Debian, Fedora, macOS.
-_FILES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 _INDEX = ("extra-index-url", "index-url", "trusted-host")
 
 
 def ca_bundle() -> Path:
     """The certificates that this host trusts: TLS may be re-signed on the way out."""
-    told = [_pip().get("cert"), *map(os.environ.get, _VARIABLES), ssl.get_default_verify_paths().cafile]
-    found = (Path(one) for one in (*told, *_FILES) if one and Path(one).is_file())
-    return next(found, Path(certifi.where()))
+    return certificates.system(_pip().get("cert"))
 
 
 def pip_configuration() -> str:

@@ -6,6 +6,7 @@ written after Docker's own sources and issues; BuildKit's logs are those of buil
 
 from __future__ import annotations
 
+import base64
 import gc
 import json
 import os
@@ -22,7 +23,6 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 from delivery.errors import BadInput, DeliveryError, PlatformError
 from delivery.parts import buildkit, daemon, docker, pulling
-from delivery.parts.registry import Login
 
 from scripts.tests.fake_cluster import Answering, serving
 
@@ -32,7 +32,9 @@ pytestmark = [
 ]
 ONE, TWO = (f"sha256:{letter * 64}" for letter in "ab")
 PINNED = f"python:3.11-slim-bookworm@{ONE}"
-LOGIN = Login("delivery", "s3cret")
+REPOSITORY = Repository(
+    "registry.local:5000/manual-app", reached="localhost:5001/manual-app", plain_http=True
+)
 CONTAINERD = [["driver-type", "io.containerd.snapshotter.v1"]]
 
 
@@ -121,6 +123,12 @@ def played(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
         yield found
 
 
+def log_in(home: Path, host: str = "localhost:5001") -> None:
+    """docker login, as it writes the file."""
+    word = base64.b64encode(b"delivery:s3cret").decode()
+    (home / "config.json").write_text(json.dumps({"auths": {host: {"auth": word}}}))
+
+
 def line(digest: str, tag: str = "15") -> dict[str, str]:
     return {"status": f"{tag}: digest: {digest} size: 1366"}
 
@@ -147,14 +155,16 @@ INSTEAD = {
 @pytest.mark.parametrize(
     "said", [[line(ONE), aux(ONE)], [line(ONE)], [aux(ONE)], [INSTEAD, line(ONE)]], ids=str
 )
-def test_the_digest_of_a_push(played: Daemon, said: list[dict[str, Any]]) -> None:
+def test_the_digest_of_a_push(played: Daemon, home: Path, said: list[dict[str, Any]]) -> None:
     """Whichever store Docker keeps its images in, the digest is the one that this push reports."""
+    log_in(home)
     played.stream = [*PUSHING, *said]
-    assert docker.push("localhost:5001/manual-app", "15", LOGIN) == ONE
+    assert docker.push(REPOSITORY, "15") == ONE
     path, query, headers = played.asked[-1]
     assert path.endswith("/images/localhost:5001/manual-app/push")
     assert query == {"tag": ["15"]}
-    assert "X-Registry-Auth" in headers
+    login = json.loads(base64.urlsafe_b64decode(headers["X-Registry-Auth"]))
+    assert login == {"username": "delivery", "password": "s3cret"}
 
 
 @pytest.mark.parametrize(
@@ -172,20 +182,49 @@ def test_the_digest_of_a_push(played: Daemon, said: list[dict[str, Any]]) -> Non
     ],
     ids=str,
 )
-def test_a_push_without_one_digest_is_refused(played: Daemon, said: list[dict[str, Any]], why: str) -> None:
+def test_a_push_without_one_digest_is_refused(
+    played: Daemon, home: Path, said: list[dict[str, Any]], why: str
+) -> None:
     """A push that reports two digests, none, or an error after the digest gives none at all."""
+    log_in(home)
     played.stream = [*PUSHING, *said]
     with pytest.raises(docker.PushFailed, match=re.escape(why)) as refused:
-        docker.push("localhost:5001/manual-app", "15", LOGIN)
+        docker.push(REPOSITORY, "15")
     assert refused.value.hint
-    assert LOGIN.password not in str(refused.value)
+    assert "s3cret" not in str(refused.value)
+
+
+def test_a_push_without_a_login(played: Daemon, home: Path) -> None:
+    """A registry that refuses a push is named with the login that was sent, and with the file it is from."""
+    said = "denied: requested access to the resource is denied"
+    played.stream = [*PUSHING, {"error": said}]
+    elsewhere = Repository(name="ghcr.io/acme/shop")
+    with pytest.raises(
+        docker.PushFailed, match=re.escape(f"nobody: no login in {home}/config.json")
+    ) as refused:
+        docker.push(elsewhere, "15")
+    assert refused.value.hint == "docker login ghcr.io"
+    log_in(home, "ghcr.io")
+    with pytest.raises(docker.PushFailed, match=re.escape(f"asked as delivery, by {home}/config.json")):
+        docker.push(elsewhere, "15")
+
+
+def test_a_push_to_a_registry_that_docker_does_not_trust(played: Daemon) -> None:
+    """Docker goes by certificates of its own: the error says where it wants the registry's authority."""
+    said = "tls: failed to verify certificate: x509: certificate signed by unknown authority"
+    played.stream = [{"error": said}]
+    with pytest.raises(
+        docker.CertificateUnknown, match=r"certificate of registry\.acme\.test:5443"
+    ) as refused:
+        docker.push(Repository(name="registry.acme.test:5443/shop"), "15")
+    assert "/etc/docker/certs.d/registry.acme.test:5443/ca.crt" in refused.value.hint
 
 
 def test_a_push_that_breaks_off(played: Daemon) -> None:
     """A connection that ends in the middle of a push is one line and a hint, not a traceback."""
     played.stream, played.cut = PUSHING, True
     with pytest.raises(docker.PushFailed) as refused:
-        docker.push("localhost:5001/manual-app", "15", LOGIN)
+        docker.push(REPOSITORY, "15")
     assert "\n" not in refused.value.message
 
 

@@ -47,7 +47,7 @@ def fetched(world: World, digest: str, name: str = "stage") -> evidence.Found:
 
 def envelopes(world: World, digest: str) -> list[bytes]:
     with connect(world.context.site.image) as registry:
-        return registry.attestations(world.context.site.image.path, digest)
+        return registry.attestations(digest)
 
 
 def attached(shelf: Shelf, digest: str) -> Attachments:
@@ -329,9 +329,9 @@ def test_provenance_and_sbom(stocked: World, digest: str, monkeypatch: pytest.Mo
         provenance.complete(*world, REVISION, parameters, bases, "a", "b")
         assert provenance.missing(*world) == []
         assert provenance.sbom(*world) == {"bomFormat": "CycloneDX", "components": [{}]}
-        before = registry.attestations(stocked.context.site.image.path, digest)
+        before = registry.attestations(digest)
         provenance.complete(*world, REVISION, parameters, bases, "a", "b")
-        assert registry.attestations(stocked.context.site.image.path, digest) == before
+        assert registry.attestations(digest) == before
         attached = statements.read(*world, statements.PROVENANCE, ["build"])
     [said] = attached.statements
     definition = said.predicate["buildDefinition"]

@@ -11,6 +11,7 @@ from typing import Self
 
 import certifi
 import pytest
+from delivery.parts import certificates
 from local import catalog as catalogs
 from local import recipes, trust
 from local.catalog import Catalog
@@ -114,9 +115,9 @@ def test_pip_reads_what_was_written_for_it(tmp_path: Path) -> None:
 def test_certificates_are_found_on_any_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """A host without a bundle of its own, or that names one that is gone, still builds: with the public one."""
     monkeypatch.setattr(trust, "_pip", dict)
-    monkeypatch.setattr(trust, "_FILES", ("/nowhere/ca.pem",))
-    monkeypatch.setattr(trust.ssl, "get_default_verify_paths", lambda: SimpleNamespace(cafile=None))
-    for name in trust._VARIABLES:
+    monkeypatch.setattr(certificates, "_FILES", ("/nowhere/ca.pem",))
+    monkeypatch.setattr(certificates.ssl, "get_default_verify_paths", lambda: SimpleNamespace(cafile=None))
+    for name in certificates.VARIABLES:
         monkeypatch.setenv(name, "/gone/ca.pem")
     assert trust.ca_bundle() == Path(certifi.where())
 

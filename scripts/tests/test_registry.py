@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from scripts.tests.world import World
 
-NAME = "manual-app"
 REVISION = "d" * 40
 
 
@@ -32,11 +32,10 @@ def test_digest_of_a_tag(stocked: World, shelf: Shelf) -> None:
     digest = shelf.push("15", REVISION, "15")
     with opened(stocked) as registry:
         registry.ping()
-        assert registry.digest(NAME, "15") == digest
-        assert registry.digest(NAME, digest) == digest
-        assert registry.digest(NAME, "16") is None
-        assert registry.digest("nobody/nothing", "1") is None
-        assert registry.image(NAME, f"sha256:{'0' * 64}") is None
+        assert registry.digest("15") == digest
+        assert registry.digest(digest) == digest
+        assert registry.digest("16") is None
+        assert registry.image(f"sha256:{'0' * 64}") is None
 
 
 def both(shelf: Shelf, build: str = "15", revision: str = REVISION) -> dict[str, str]:
@@ -76,7 +75,7 @@ def test_an_index_whose_child_is_gone(stocked: World, shelf: Shelf) -> None:
     digest = shelf.index(children)
     shelf.ask("DELETE", f"manifests/{next(iter(children))}")
     with opened(stocked) as registry, pytest.raises(Falsified, match="which is not there"):
-        registry.image(NAME, digest)
+        registry.image(digest)
 
 
 def test_an_index_without_an_image(stocked: World, shelf: Shelf) -> None:
@@ -86,9 +85,9 @@ def test_an_index_without_an_image(stocked: World, shelf: Shelf) -> None:
     nested = shelf.index({shelf.index(both(shelf)): "linux/amd64"})
     with opened(stocked) as registry:
         with pytest.raises(RegistryRefused, match="index without an image"):
-            registry.image(NAME, nothing)
+            registry.image(nothing)
         with pytest.raises(RegistryRefused, match="is not an image"):
-            registry.image(NAME, nested)
+            registry.image(nested)
 
 
 def test_a_registry_that_lies(stocked: World, shelf: Shelf, tmp_path: Path) -> None:
@@ -100,10 +99,10 @@ def test_a_registry_that_lies(stocked: World, shelf: Shelf, tmp_path: Path) -> N
         content = blob.read_bytes()
         blob.write_bytes(content.replace(b"amd64", b"arm64").replace(b"schemaVersion", b"SchemaVersion"))
         with opened(stocked) as registry, pytest.raises(PlatformError):
-            registry.image(NAME, digest)
+            registry.image(digest)
         blob.write_bytes(content)
     with opened(stocked) as registry:
-        assert registry.image(NAME, digest) is not None
+        assert registry.image(digest) is not None
 
 
 @pytest.mark.parametrize(
@@ -142,37 +141,47 @@ def test_tags(stocked: World, shelf: Shelf) -> None:
     """All tags are listed; a repository that does not exist has none."""
     shelf.push("15", REVISION, "15", REVISION, "latest")
     with opened(stocked) as registry:
-        assert sorted(registry.tags(NAME)) == sorted(["15", REVISION, "latest"])
-        assert registry.tags("nobody/nothing") == []
+        assert sorted(registry.tags()) == sorted(["15", REVISION, "latest"])
+    ours = registry.repository
+    elsewhere = registries.Repository(
+        name=f"{ours.host}/nobody/nothing", plain_http=True, docker_config=ours.docker_config
+    )
+    with Registry(elsewhere) as nothing:
+        assert nothing.tags() == []
+        assert nothing.digest("1") is None
 
 
 def test_a_second_tag_is_the_same_digest(stocked: World, shelf: Shelf) -> None:
     """Giving an image one more tag never changes its digest."""
     digest = shelf.push("15", REVISION, REVISION)
     with opened(stocked) as registry:
-        manifest = registry.manifest(NAME, digest)
+        manifest = registry.manifest(digest)
         assert manifest is not None
-        registry.tag(NAME, manifest, "15")
-        assert registry.digest(NAME, "15") == digest
+        registry.tag(manifest, "15")
+        assert registry.digest("15") == digest
 
 
 def test_wrong_login(stocked: World, shelf: Shelf) -> None:
     """A registry that does not take our login is an error with a remedy, not an empty registry."""
+    login = {"username": "delivery", "password": "guess"}
+    write_private(stocked.cluster.state / "credentials.json", json.dumps({"registry": login, "git": login}))
     with (
         Registry(stocked.context.site.image.host, Login("delivery", "guess")) as registry,
         pytest.raises(RegistryRefused, match="login") as refused,
     ):
-        registry.tags(NAME)
+        registry.tags()
     assert "guess" not in str(refused.value)
+    assert refused.value.hint == "make the login again: delivery up"
 
 
 def test_registry_down(world: World) -> None:
     """A registry that is down is named, and what it holds is unknown."""
+    nowhere = registries.Repository(name="localhost:1/manual-app", plain_http=True)
     with (
-        Registry("localhost:1", Login("delivery", "secret"), seconds=1) as registry,
+        Registry(nowhere, seconds=1) as registry,
         pytest.raises(RegistryUnreachable, match="localhost:1 does not answer") as refused,
     ):
-        registry.digest(NAME, "15")
+        registry.digest("15")
     assert refused.value.exit_code == 4
     assert refused.value.hint
 
@@ -204,7 +213,7 @@ def test_a_second_build_is_the_first(stocked: World, shelf: Shelf) -> None:
     built = image.build(stocked.context, number=99)
     assert (built.digest, built.build, built.version, built.new) == (digest, "15", "1.2.3", False)
     with opened(stocked) as registry:
-        assert registry.digest(NAME, "99") is None
+        assert registry.digest("99") is None
 
 
 def test_a_build_that_was_stopped_between_its_tags(stocked: World, shelf: Shelf) -> None:
@@ -213,7 +222,7 @@ def test_a_build_that_was_stopped_between_its_tags(stocked: World, shelf: Shelf)
     digest = shelf.push("15", revision, revision)
     assert image.build(stocked.context).digest == digest
     with opened(stocked) as registry:
-        assert registry.digest(NAME, "15") == digest
+        assert registry.digest("15") == digest
 
 
 def test_a_number_that_is_taken(stocked: World, shelf: Shelf) -> None:

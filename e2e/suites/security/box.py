@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from delivery.errors import DeliveryError
-from delivery.parts import direct, docker, registry, tar
+from delivery.parts import direct, docker, logins, tar
 from delivery.parts.daemon import FAILURES, short
 from docker.errors import ImageNotFound
 from requests.exceptions import RequestException
@@ -76,15 +76,14 @@ def _run(
 
 def _image(daemon: Any, target: Target) -> str:
     """The local name of the image; pulled by its digest where this daemon did not build it."""
-    repository = target.context.site.image.here
-    name = f"{repository}@{target.wanted.digest}"
+    repository = target.context.site.image
+    name = repository.at(target.wanted.digest)
     try:
         daemon.images.get(name)
     except ImageNotFound:
-        login = registry.login(target.context.site.image)
-        auth = {"username": login.username, "password": login.password}
+        auth = logins.find(repository.host, repository.docker_config).for_docker
         for said in daemon.api.pull(
-            repository, tag=target.wanted.digest, stream=True, decode=True, auth_config=auth
+            repository.here, tag=target.wanted.digest, stream=True, decode=True, auth_config=auth
         ):
             if "error" in said:
                 unknown(f"docker pull {name[:80]}: {_line(said['error'])}")

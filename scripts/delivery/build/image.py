@@ -16,7 +16,7 @@ from delivery.errors import BadInput, Refused
 from delivery.files import write_private
 from delivery.lock import alone
 from delivery.parts import git
-from delivery.parts.registry import Registry, connect, login
+from delivery.parts.registry import Registry, connect
 from delivery.progress import phase
 from delivery.site import Site
 
@@ -67,7 +67,7 @@ def build(context: Context, number: int | None = None) -> Built:
         found = find(context, registry, revision)
         if found is None:
             return _build(context, registry, repository, revision, number)
-        if registry.digest(context.site.image.path, found.build) is None:
+        if registry.digest(found.build) is None:
             _name(context, registry, found)  # a build was stopped between its two tags
         _describe(context, registry, found)  # or before its SBOM was attached
         return found
@@ -95,7 +95,7 @@ def source(context: Context, repository: git.Repository) -> str:
 
 def find(context: Context, registry: Registry, revision: str) -> Built | None:
     """The image that was built from a commit, or None. The image itself must say so too."""
-    digest = registry.digest(context.site.image.path, revision)
+    digest = registry.digest(revision)
     if digest is None:
         return None
     found = describe(context, registry, digest)
@@ -109,7 +109,7 @@ def find(context: Context, registry: Registry, revision: str) -> Built | None:
 
 def describe(context: Context, registry: Registry, digest: str) -> Built | None:
     """What an image of our repository says of itself, or None when the registry does not have it."""
-    found = registry.image(context.site.image.path, digest)
+    found = registry.image(digest)
     if found is None:
         return None
     said = {platform: _says(config.get("config") or {}) for platform, config in found.configs.items()}
@@ -156,7 +156,7 @@ def known(context: Context, registry: Registry, digest: str) -> Built:
 
 def agrees(context: Context, registry: Registry, built: Built) -> None:
     """Return when the tag that the image calls its own points to it; Refused when it does not."""
-    there = registry.digest(context.site.image.path, built.build) if built.build else None
+    there = registry.digest(built.build) if built.build else None
     if there != built.digest:
         raise Refused(
             f"tag {built.build or '(none)'} points to {there[:19] if there else 'nothing'} in the registry, "
@@ -179,9 +179,8 @@ def _build(
 ) -> Built:
     from delivery.parts import docker
 
-    name = context.site.image.path
-    build_number = number or next_number(registry.tags(name), context.pipeline.image.first_build_number)
-    if (taken := registry.digest(name, str(build_number))) is not None:
+    build_number = number or next_number(registry.tags(), context.pipeline.image.first_build_number)
+    if (taken := registry.digest(str(build_number))) is not None:
         owner = describe(context, registry, taken)
         raise BadInput(
             f"build number {build_number} belongs to commit {owner.revision[:12] if owner else 'unknown'}",
@@ -210,8 +209,8 @@ def _build(
     }
     write_private(_record(context.site, revision), json.dumps(record))
     version = docker.labels(f"{local}:{revision}").get(VERSION, "")
-    with phase(f"Push {name}:{build_number}"):
-        digest = docker.push(local, revision, login(context.site.image))
+    with phase(f"Push {context.site.image.path}:{build_number}"):
+        digest = docker.push(context.site.image, revision)
         built = Built(digest, str(build_number), version, revision, new=True)
         _arrived(context, registry, built)
         _name(context, registry, built)
@@ -312,10 +311,10 @@ def _arrived(context: Context, registry: Registry, built: Built) -> None:
 
 
 def _name(context: Context, registry: Registry, built: Built) -> None:
-    manifest = registry.manifest(context.site.image.path, built.digest)
+    manifest = registry.manifest(built.digest)
     if manifest is None:
         raise Refused(f"{built.digest[:19]} is gone from the registry", "build it again: delivery build")
-    registry.tag(context.site.image.path, manifest, built.build)
+    registry.tag(manifest, built.build)
 
 
 def _number_from_environment() -> int | None:

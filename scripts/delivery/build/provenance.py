@@ -33,9 +33,8 @@ def complete(
     `revision` is the commit, `parameters` are the build's arguments, `bases` what the images are known by that it
     started from.
     """
-    image = statements.reference(context, digest)
     made: dict[str, Callable[[], dict[str, Any]]] = {
-        statements.SBOM: lambda: syft.sbom(image, context.site.image.docker_config),
+        statements.SBOM: lambda: syft.sbom(context.site.image, digest),
         statements.PROVENANCE: lambda: provenance(context, revision, parameters, bases, started, finished),
     }
     for kind in missing(context, registry, digest):

@@ -7,6 +7,7 @@ keys only with that. Passwords reach cosign by its environment, never by an argu
 import base64
 import json
 import os
+import re
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -14,9 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from delivery.errors import PlatformError
-from delivery.parts import direct, programs
+from delivery.parts import certificates, direct, programs
+from delivery.site import ImageRepository
 
 SECONDS = 60
+# What cosign says when it is the registry that it could not ask: not a word about signatures.
+_NOT_REACHED = re.compile(
+    r"x509|tls: |UNAUTHORIZED|DENIED|dial tcp|lookup |connection re|deadline|\b[45]\d\d\b [A-Z]"
+)
 _LEGACY = ("--new-bundle-format=false", "--use-signing-config=false", "--tlog-upload=false")
 
 
@@ -83,27 +89,38 @@ def sign(statement: bytes, key: Key) -> Envelope:
         return envelope(target.read_bytes())
 
 
-def attach(image: str, signed: Envelope, docker_config: Path | None) -> None:
-    """Add a signed statement to those that an image (repository@digest) has."""
+def attach(repository: ImageRepository, digest: str, signed: Envelope) -> None:
+    """Add a signed statement to those that an image has."""
     with tempfile.NamedTemporaryFile(prefix="delivery-attach-") as file:
         file.write(signed.text)
         file.flush()
-        _run(["attach", "attestation", "--attestation", file.name, image], docker_config=docker_config)
+        _ask(["attach", "attestation", "--attestation", file.name], repository, digest)
 
 
-def verify(image: str, predicate_type: str, public: Path, docker_config: Path | None) -> list[Envelope]:
+def verify(repository: ImageRepository, digest: str, predicate_type: str, public: Path) -> list[Envelope]:
     """Those statements of one kind about an image that this key signed; NotVerified when there is none."""
     command = ["verify-attestation", "--key", str(public), "--insecure-ignore-tlog=true"]
-    command += ["--type", predicate_type, image]
+    command += ["--type", predicate_type]
     try:
-        said = _run(command, docker_config=docker_config)
+        said = _ask(command, repository, digest)
     except CosignFailed as error:
+        if _NOT_REACHED.search(error.message):
+            raise
         raise NotVerified(error.message, error.hint) from None
     return [envelope(line.encode()) for line in said.splitlines() if line.strip()]
 
 
 def _signatures(one: Envelope) -> list[Any]:
     return sorted(signature["sig"] for signature in json.loads(one.text)["signatures"])
+
+
+def _ask(arguments: list[str], repository: ImageRepository, digest: str) -> str:
+    # cosign speaks plain HTTP with some hosts unasked (localhost, private addresses), where nothing answers to TLS.
+    where = ["--allow-http-registry"] if repository.plain_http else []
+    with certificates.with_system(repository.ca) as authorities:
+        if repository.ca:  # in place of the system's, so the file has both
+            where += ["--registry-cacert", str(authorities)]
+        return _run([*arguments, *where, repository.at(digest)], docker_config=repository.docker_config)
 
 
 def _run(arguments: list[str], *, password: str = "", docker_config: Path | None = None) -> str:

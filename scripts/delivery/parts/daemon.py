@@ -128,8 +128,11 @@ def typed(error: BaseException) -> PlatformError | None:
     )
 
 
-def logins(error: BaseException) -> LoginsUnreadable | None:
-    """The error of a credential helper that does not work, told from Docker's other errors."""
+def logins(error: BaseException, config: str = "") -> LoginsUnreadable | None:
+    """The error of a credential helper that does not work, told from Docker's other errors.
+
+    `config` is the file that names the helper, where it is not docker's own.
+    """
     text = str(error)
     helper = _HELPER.search(text)
     told = (
@@ -138,9 +141,9 @@ def logins(error: BaseException) -> LoginsUnreadable | None:
     if not told and not isinstance(error, StoreError):
         return None
     return LoginsUnreadable(
-        f"{helper[0] if helper else 'the credential helper'}, which {_config()} names, does not work: "
+        f"{helper[0] if helper else 'the credential helper'}, which {config or _config()} names, does not work: "
         f"{_inside(text)}",
-        f"install it, or remove credsStore and credHelpers from {_config()} and log in again: docker login",
+        f"install it, or remove credsStore and credHelpers from {config or _config()} and log in again: docker login",
     )
 
 
@@ -160,9 +163,19 @@ def one_line(text: str) -> str:
     return line if len(line) <= 300 else f"{line[:120]} … {line[-177:]}"
 
 
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and all that brought it about."""
+    # requests and urllib3 hide the operating system's error among their arguments.
+    seen: list[BaseException] = [error]
+    for one in seen:
+        yield one
+        inside = [*one.args, getattr(one, "reason", None), one.__cause__, one.__context__]
+        seen += [more for more in inside if isinstance(more, BaseException) and more not in seen]
+
+
 def _unreachable(where: Endpoint, error: Exception, seconds: int) -> PlatformError:
-    causes = list(_causes(error))
-    if any(isinstance(cause, PermissionError) for cause in causes):
+    inside = list(causes(error))
+    if any(isinstance(cause, PermissionError) for cause in inside):
         return DockerForbidden(
             f"Docker is there, but this user may not use {where.socket or where}",
             f"let the user into its group, then log out and in again: sudo usermod -aG {_group(where)} $USER",
@@ -171,11 +184,11 @@ def _unreachable(where: Endpoint, error: Exception, seconds: int) -> PlatformErr
         return broken
     if isinstance(error, ValueError) or type(error).__name__ == "InvalidConfigFile":
         return LoginsUnreadable(f"{_config()} cannot be read: {short(error)}", "mend it: docker login")
-    if any(isinstance(cause, Timeout) for cause in causes):
+    if any(isinstance(cause, Timeout) for cause in inside):
         return DockerMissing(f"Docker at {where} does not answer within {seconds} s", "start it again")
-    if any(isinstance(cause, APIError) for cause in causes):
+    if any(isinstance(cause, APIError) for cause in inside):
         return DockerMissing(f"Docker at {where} answers with an error: {short(error)}", _start(where))
-    return DockerMissing(f"no Docker daemon answers at {where}: {_reason(causes)}", _start(where))
+    return DockerMissing(f"no Docker daemon answers at {where}: {_reason(inside)}", _start(where))
 
 
 def _start(where: Endpoint) -> str:
@@ -190,15 +203,6 @@ def _start(where: Endpoint) -> str:
         "`make up` starts one on Debian and Ubuntu as root; elsewhere install Docker and start it "
         "(Docker Desktop, colima start, or: sudo systemctl start docker)"
     )
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    # requests and urllib3 hide the operating system's error among their arguments.
-    seen: list[BaseException] = [error]
-    for one in seen:
-        yield one
-        inside = [*one.args, getattr(one, "reason", None), one.__cause__, one.__context__]
-        seen += [more for more in inside if isinstance(more, BaseException) and more not in seen]
 
 
 def _reason(causes: list[BaseException]) -> str:

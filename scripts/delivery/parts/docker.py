@@ -21,12 +21,14 @@ from delivery.parts.daemon import (
     one_line,
     short,
 )
-from delivery.parts.pulling import PullFailed, error_in, pull
-from delivery.parts.registry import Login
+from delivery.parts.logins import Found, find
+from delivery.parts.pulling import CertificateUnknown, PullFailed, certificate_unknown, error_in, pull
+from delivery.site import ImageRepository
 
 __all__ = [
     "Base",
     "BuildFailed",
+    "CertificateUnknown",
     "DockerForbidden",
     "DockerMissing",
     "PullFailed",
@@ -41,6 +43,8 @@ __all__ = [
 
 DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
 _WELL = "is Docker well? docker info"
+_UP = "is the registry up? delivery doctor"
+_LOGIN = re.compile(r"denied|unauthorized|authentication required|no basic auth|forbidden|\b40[13]\b", re.I)
 _CONTAINERD = "io.containerd.snapshotter.v1"
 
 
@@ -165,26 +169,22 @@ def labels(name: str) -> dict[str, str]:
         return dict(daemon.images.get(name).labels)
 
 
-def push(repository: str, tag: str, login: Login) -> str:
+def push(repository: ImageRepository, tag: str) -> str:
     """Push repository:tag; the digest, as this very push reports it and from nowhere else.
 
     Docker's classic store reports it in a message of its own and as a line for people, containerd's store in
     that line alone: both are read, and one digest must come of it.
     """
-    what = f"docker push {repository}:{tag}"
+    what = f"docker push {repository.here}:{tag}"
     line = re.compile(rf"^{re.escape(tag)}: digest: (\S+) size: \d+$")
-    hint = "is the registry up? delivery doctor"
+    login = find(repository.host, repository.docker_config)
     digests: dict[str, None] = {}
-    with closing(client(seconds=300)) as daemon, failing(what, PushFailed, hint):
+    with closing(client(seconds=300)) as daemon, failing(what, PushFailed, _UP):
         for message in daemon.api.push(
-            repository,
-            tag=tag,
-            stream=True,
-            decode=True,
-            auth_config={"username": login.username, "password": login.password},
+            repository.here, tag=tag, stream=True, decode=True, auth_config=login.for_docker
         ):
             if error := error_in(message):
-                raise PushFailed(f"{what}: {one_line(error)}", hint)
+                raise _push_failed(what, one_line(error), repository, login)
             if said := (message.get("aux") or {}).get("Digest"):
                 digests[str(said)] = None
             if found := line.match(str(message.get("status") or "")):
@@ -200,3 +200,16 @@ def push(repository: str, tag: str, login: Login) -> str:
             "push again: delivery build",
         )
     return digest
+
+
+def _push_failed(what: str, said: str, repository: ImageRepository, login: Found) -> PlatformError:
+    if re.search(r"x509|certificate|tls: ", said, re.I):
+        return certificate_unknown(repository.host, said)
+    if _LOGIN.search(said):
+        user = (
+            f"{login.login.username}, by {login.asked}"
+            if login.login
+            else f"nobody: no login in {login.asked}"
+        )
+        return PushFailed(f"{what}: {said} (asked as {user})", repository.log_in)
+    return PushFailed(f"{what}: {said}", _UP)

@@ -74,11 +74,7 @@ def failure(name: str, said: str) -> PullFailed:
     if re.search(r"toomanyrequests|too many requests|\b429\b|pull rate limit", text):
         return _limited(name, host, said)
     if re.search(r"x509|certificate|tls: (failed to verify|unknown)", text):
-        return CertificateUnknown(
-            f"Docker does not trust the certificate of {host}: {said}",
-            "a proxy may re-sign TLS: give its CA certificate to Docker "
-            f"(/etc/docker/certs.d/{host}/ca.crt, or the system's store; then start Docker again)",
-        )
+        return certificate_unknown(host, said)
     if re.search(r"pull access denied|unauthorized|authentication required|forbidden|\b40[13]\b", text):
         return PullFailed(
             f"{host} does not let us pull {name}: {said}", f"log in, if it is private: docker login {host}"
@@ -96,6 +92,15 @@ def failure(name: str, said: str) -> PullFailed:
             "look at network and proxy (docker info shows Docker's own), then run it again: what came is kept",
         )
     return PullFailed(f"cannot pull {name}: {said}", "run it again: what came is kept")
+
+
+def certificate_unknown(host: str, said: str) -> CertificateUnknown:
+    """Docker does not trust a registry, and goes by a store of its own."""
+    return CertificateUnknown(
+        f"Docker does not trust the certificate of {host}: {said}",
+        "a proxy may re-sign TLS, or the registry has an authority of its own: give that CA certificate to Docker "
+        f"(/etc/docker/certs.d/{host}/ca.crt, or the system's store; then start Docker again)",
+    )
 
 
 def registry(name: str) -> str:

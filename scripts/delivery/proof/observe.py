@@ -151,7 +151,7 @@ def said(version: Version, body: bytes) -> Answer | Unknown:
 def registered(context: Context, wanted: Desired) -> Image | Unknown:
     """What the registry says about the digest and the tag that Git's values name."""
     with connect(context.site.image) as registry:
-        tagged = registry.digest(context.site.image.path, wanted.tag)
+        tagged = registry.digest(wanted.tag)
         try:
             built = image.describe(context, registry, wanted.digest)
         except (Falsified, image.Contradictory) as error:

@@ -77,7 +77,6 @@ def put(context: Context, digest: str, kind: str, predicate: dict[str, Any], sig
 
 def attach(context: Context, digest: str, signed: cosign.Envelope) -> None:
     """Add a signed statement to what a digest has; what was there before is there afterwards, too."""
-    image = reference(context, digest)
     name = digest.removeprefix("sha256:")[:12]
     file = context.site.state / "locks" / f"{name}.lock"
     with (
@@ -91,7 +90,7 @@ def attach(context: Context, digest: str, signed: cosign.Envelope) -> None:
             if not missing:
                 return
             for one in missing:
-                cosign.attach(image, one, context.site.image.docker_config)
+                cosign.attach(context.site.image, digest, one)
         there = _envelopes(context, registry, digest)
         if not all(any(one.same(other) for other in there) for one in wanted):
             raise NotReached(
@@ -102,7 +101,7 @@ def attach(context: Context, digest: str, signed: cosign.Envelope) -> None:
 
 def read(context: Context, registry: Registry, digest: str, kind: str, signers: Iterable[str]) -> Attached:
     """The statements of one kind about a digest that one of `signers` made, and those that do not count."""
-    attached = registry.attestations(context.site.image.path, digest)
+    attached = registry.attestations(digest)
     ours: list[tuple[cosign.Envelope, dict[str, Any]]] = []
     rejected: list[Rejected] = []
     for text in attached:
@@ -140,15 +139,9 @@ def first(error: ValidationError) -> str:
     return f"{where}: {wrong['msg']}"
 
 
-def reference(context: Context, digest: str) -> str:
-    """The image as this host names it."""
-    return f"{context.site.image.here}@{digest}"
-
-
 def _verified(context: Context, digest: str, kind: str, signer: str) -> list[cosign.Envelope]:
-    image = reference(context, digest)
     try:
-        return cosign.verify(image, kind, keys.public(context.site, signer), context.site.image.docker_config)
+        return cosign.verify(context.site.image, digest, kind, keys.public(context.site, signer))
     except cosign.NotVerified:
         return []
 
@@ -180,7 +173,7 @@ def _wrong_subject(context: Context, digest: str, document: dict[str, Any]) -> s
 
 def _envelopes(context: Context, registry: Registry, digest: str) -> list[cosign.Envelope]:
     found = []
-    for text in registry.attestations(context.site.image.path, digest):
+    for text in registry.attestations(digest):
         try:
             found.append(cosign.envelope(text))
         except ValueError:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from delivery import pipeline as pipelines
-from delivery.desired import addresses, renamed, sites
+from delivery.desired import addresses, derived, renamed, sites
 from delivery.desired.renamed import Spelling
 from delivery.errors import BadInput
 from delivery.parts import git
@@ -203,9 +203,11 @@ def _adopted(
     )
     _license(copy.path / "LICENSE", facts.owner, facts.insists)
     try:
-        return pipelines.load(copy.path)
+        changed = pipelines.load(copy.path)
     except BadInput as error:
         raise BadInput(error.message.replace(f"{copy.path}/", ""), "adopt by hand, or another name") from None
+    derived.write(copy.path, derived.stale(copy.path, derived.files(changed)))
+    return changed
 
 
 def _rename(copy: git.Repository, old: Spelling, new: Spelling) -> None:
