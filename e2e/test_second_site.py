@@ -8,10 +8,12 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from socket import gethostbyname
+from subprocess import CompletedProcess
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -37,6 +39,14 @@ class Story:
     refusals: dict[str, Ran] = field(default_factory=dict)
     wrote: dict[str, bool] = field(default_factory=dict)
     verified: dict[str, Any] = field(default_factory=dict)
+
+
+if "SECOND_DEV" in os.environ:  # DEV ONLY
+
+    @pytest.fixture(scope="module")
+    def platform() -> Checkout:
+        os.environ["DELIVERY_SITE"] = "e2e"
+        return Checkout(ROOT, "e2e")
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +154,7 @@ def test_nothing_of_it_is_on_this_machine_alone(story: Story, platform: Checkout
 
 def test_an_authority_that_is_not_named_is_said(story: Story) -> None:
     """I forget `ca`: the registry is not believed, and I read which authorities were asked."""
-    with _edited(story, f", ca: {story.world.servers.files.authority}", ""):
+    with _without_authority(story):
         ran = story.world.team.delivery("build", expect=4)
     assert "certificate" in ran.error
 
@@ -175,3 +185,25 @@ def test_a_context_that_leads_elsewhere_is_not_touched(story: Story) -> None:
     finally:
         file.write_text(before)
     assert f"context {clusters.PROD} of site acme leads to another cluster than last time" in ran.error
+
+
+def _create(story: Story, environment: str, image: str, *options: str) -> CompletedProcess[str]:
+    """kubectl create of a pod with that image, as a person would."""
+    pod = manifest("Pod", image)
+    pod["spec"]["imagePullSecrets"] = [{"name": "registry"}]
+    own = ("-n", story.world.namespace(environment), "create", "-f", "-", *options)
+    cluster = story.world.cluster(environment)
+    return story.world.clusters.kubectl(cluster, *own, check=False, input=json.dumps(pod))
+
+
+@contextmanager
+def _without_authority(story: Story) -> Iterator[None]:
+    """pipeline.yaml names no authority while the block runs."""
+    file = story.world.team.path / "pipeline.yaml"
+    before = file.read_text()
+    lines = [line for line in before.splitlines(keepends=True) if not line.lstrip().startswith("ca:")]
+    try:
+        file.write_text("".join(lines))
+        yield
+    finally:
+        file.write_text(before)

@@ -180,7 +180,7 @@ def _site(team: Team, servers: Servers, arguments: dict[str, str], adopted: Any)
         url = f"http://{environment.name}.{names.DOMAIN}:{values['service']['nodePort']}"
         places[environment.name] = {"context": clusters.TEST, "url": url}
     places["prod"] |= {"context": clusters.PROD, "destination": clusters.PROD}
-    adopted["image"]["ca"] = str(servers.files.authority)
+    adopted["image"] = {"name": adopted["image"]["name"], "ca": str(servers.files.authority)}
     return adopted | {
         "argocd": {"context": clusters.TEST},
         "environments": places,
