@@ -157,7 +157,7 @@ class Clusters:
         told = {"url": url, "username": user, "password": token, "type": "git"}
         self.apply(TEST, _argocd_secret("second-site-git", "repository", told))
         patch = {"data": {names.GIT: authority.read_text(encoding="utf-8")}}
-        self._patch_certificates(patch)
+        self._patch_certificates(TEST, patch)
 
     def install_policy_controller(self, catalog: Catalog, root: Path, authority: Path) -> None:
         """sigstore's policy-controller in the second cluster, which trusts the registry's authority; returns at once."""
@@ -194,22 +194,22 @@ class Clusters:
 
         until(f"{context} takes the policies", taken, 60, "see what kubectl says")
 
-    def _patch_certificates(self, patch: dict[str, Any]) -> None:
+    def _patch_certificates(self, context: str, patch: dict[str, Any]) -> None:
         own = ("-n", _ARGOCD, "patch", "configmap", "argocd-tls-certs-cm", "--type=merge")
-        self.kubectl(TEST, *own, "--patch", json.dumps(patch))
+        self.kubectl(context, *own, "--patch", json.dumps(patch))
 
-    def leave(self, app: str, environments: Collection[str]) -> None:
+    def leave(self, context: str, app: str, environments: Collection[str]) -> None:
         """Take everything of the site away from the shared cluster; it may not be there."""
         own, gone = [f"{app}-{one}" for one in environments], ("delete", "--ignore-not-found", "--wait=false")
         # Namespace, Application and project are called alike.
-        self.kubectl(TEST, "-n", _ARGOCD, *gone, *(f"application/{one}" for one in own))
-        self.kubectl(TEST, "-n", _ARGOCD, *gone, *(f"appproject/{one}" for one in own))
-        self.kubectl(TEST, "-n", _ARGOCD, *gone, "secret", "-l", f"{_LABEL}=yes")
+        self.kubectl(context, "-n", _ARGOCD, *gone, *(f"application/{one}" for one in own))
+        self.kubectl(context, "-n", _ARGOCD, *gone, *(f"appproject/{one}" for one in own))
+        self.kubectl(context, "-n", _ARGOCD, *gone, "secret", "-l", f"{_LABEL}=yes")
         for kind in ("validatingadmissionpolicybinding", "validatingadmissionpolicy"):
-            self.kubectl(TEST, *gone, f"{kind}/{app}-pinned-images")
-        self.kubectl(TEST, *gone, *(f"clusterimagepolicy/{app}-{one}" for one in ("tested", "platform")))
-        self.kubectl(TEST, *gone, *(f"namespace/{one}" for one in own))
-        self._patch_certificates({"data": {names.GIT: None}})
+            self.kubectl(context, *gone, f"{kind}/{app}-pinned-images")
+        self.kubectl(context, *gone, *(f"clusterimagepolicy/{app}-{one}" for one in ("tested", "platform")))
+        self.kubectl(context, *gone, *(f"namespace/{one}" for one in own))
+        self._patch_certificates(context, {"data": {names.GIT: None}})
 
 
 def _argocd_secret(name: str, kind: str, told: dict[str, str]) -> dict[str, Any]:

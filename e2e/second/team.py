@@ -7,7 +7,6 @@ and nothing else: `import local` fails there, and the state folder of `up` is no
 import os
 import secrets
 import shutil
-import stat
 import subprocess
 import sys
 import sysconfig
@@ -33,6 +32,7 @@ PASSWORD = "SHOP_KEY_PASSWORD"  # noqa: S105 - the variable's name
 _AUTHOR = ("-c", "user.name=Ada", "-c", f"user.email=ada@{names.DOMAIN}")
 # Of the shared cluster others have 30081 to 30083.
 _FIRST_PORT = 31081
+_VERBS = "from delivery.cli import main; main()"  # what the installed script `delivery` is
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Team:
     def delivery(self, *arguments: str, expect: int = 0, **environment: str) -> Ran:
         """Run a verb as the team would; fail unless it exits with `expect`."""
         done = subprocess.run(
-            [self.home / "venv" / "bin" / "delivery", *arguments],
+            [self.home / "venv" / "bin" / "python", "-c", _VERBS, *arguments],
             cwd=self.path,
             env=self.environment | environment,
             capture_output=True,
@@ -215,6 +215,3 @@ def _virtual_environment(folder: Path, checkout: Path) -> None:
     packages = folder / "lib" / version / "site-packages"
     # One folder a line, and no .pth file of theirs is read: that of this checkout would bring `local`.
     (packages / "team.pth").write_text(f"{checkout / 'scripts'}\n{sysconfig.get_path('purelib')}\n")
-    script = folder / "bin" / "delivery"
-    script.write_text(f"#!{folder}/bin/python\nfrom delivery.cli import main\n\nmain()\n")
-    script.chmod(script.stat().st_mode | stat.S_IXUSR)

@@ -54,14 +54,13 @@ class World:
 def made(root: Path, shared: Cluster, folder: Path, phases: Phases) -> Iterator[World]:
     """The world, in a folder of its own and beside the e2e's cluster."""
     app = _name(shared.pipeline.chart.release)
-    known = Clusters(clusters.kubeconfig(folder / "before", [(clusters.TEST, shared.name)]))
     with phases.of("what a killed run left"):
-        _unmake(app, shared, known)
+        _unmake(app, shared)
     try:
         yield _make(root, shared, folder, app, phases)
     finally:
         with phases.of("taken away again"):
-            _unmake(app, shared, known)
+            _unmake(app, shared)
 
 
 def _name(release: str) -> str:
@@ -134,8 +133,8 @@ def _push(served: Servers, folder: Path, image: str) -> str:
     return f"{name.removesuffix(':1')}@{digest}"
 
 
-def _unmake(app: str, shared: Cluster, known: Clusters) -> None:
-    known.leave(app, ENVIRONMENTS)
+def _unmake(app: str, shared: Cluster) -> None:
+    Clusters(shared.kubeconfig).leave(shared.context, app, ENVIRONMENTS)
     clusters.remove_prod()
     servers.remove()
     clusters.distrust(shared.name)
