@@ -3,11 +3,12 @@
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from delivery.parts import docker
+from docker.errors import ImageNotFound
 from local import images, preload
 from local.cluster import Cluster
 from local.shell import run
@@ -144,12 +145,13 @@ def _unmake(app: str, shared: Cluster) -> None:
 
 
 def _forget_images() -> None:
-    """The names that this host's Docker has for images of the site; what they name is others', too."""
+    """What this host's Docker has of the site; an image that has another name as well stays under that."""
     client = docker.client()
     try:
         for image in client.images.list():
             for name in [*image.tags, *(image.attrs.get("RepoDigests") or ())]:
                 if name.startswith(f"{names.REGISTRY}/"):
-                    client.images.remove(name, noprune=True)
+                    with suppress(ImageNotFound):  # the last tag takes the digests along
+                        client.images.remove(name)
     finally:
         client.close()
