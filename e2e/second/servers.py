@@ -8,6 +8,7 @@ import base64
 import hashlib
 import json
 import secrets
+import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -86,7 +87,8 @@ def start(network: str, folder: Path, app: str) -> Servers:
 def wait_for_answers(servers: Servers, app: str) -> None:
     """Return when the token server, the registry and Git answer under their names."""
     user, password = "ci", servers.registry["ci"]
-    with httpx.Client(verify=str(servers.files.authority), timeout=5, trust_env=False) as http:
+    trusted = ssl.create_default_context(cafile=servers.files.authority)
+    with httpx.Client(verify=trusted, timeout=5, trust_env=False) as http:
 
         def look() -> wait.Reached[None] | wait.Pending:
             try:
