@@ -12,7 +12,7 @@ import sys
 import sysconfig
 import venv
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ class Team:
 
     path: Path
     home: Path
-    environment: dict[str, str]
+    environment: dict[str, str] = field(repr=False)  # with its passwords
 
     @property
     def pipeline(self) -> Pipeline:
@@ -114,7 +114,11 @@ def come(root: Path, home: Path, servers: Servers, kubeconfig: Path) -> Team:
     for name in ("cosign", "helm", "kubectl"):
         (tools / name).symlink_to(shutil.which(programs.path(name)) or programs.path(name))
     trust = home / "gitconfig"
-    trust.write_text(f'[http "https://{names.GIT}/"]\n\tsslCAInfo = {servers.files.authority}\n')
+    trust.write_text(
+        f'[http "https://{names.GIT}/"]\n\tsslCAInfo = "{servers.files.authority}"\n'
+        f'[credential "https://{names.GIT}"]\n\tusername = oauth2\n'
+        '\thelper = "!f() { echo password=$DELIVERY_GIT_TOKEN; }; f"\n'
+    )
     left = ("DELIVERY_", "PYTHON", "GIT_", "DOCKER_CONFIG", "KUBECONFIG", "VIRTUAL_ENV")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(left)}
     environment |= {
