@@ -34,7 +34,7 @@ def serving(what: Settings | ASGIApp) -> Iterator[httpx.Client]:
         time.sleep(0.005)
     port = made.servers[0].sockets[0].getsockname()[1]
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20, verify=False) as client:  # noqa: S501
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20, verify=False) as client:
             yield client
     finally:
         made.should_exit = True

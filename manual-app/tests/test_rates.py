@@ -125,7 +125,7 @@ def test_the_charts_stand_in_speaks_the_same_language(
     thread.start()
     url = f"http://127.0.0.1:{stand_in.server_port}"
     try:
-        with serving(settings(migrated, url)) as ours, httpx.Client(base_url=url, verify=False) as theirs:  # noqa: S501
+        with serving(settings(migrated, url)) as ours, httpx.Client(base_url=url, verify=False) as theirs:
             for mode in ("slow", "error", *["nonsense"] * 10):
                 theirs.put("/_fault", json={"mode": mode, "seconds": 2}).raise_for_status()
                 refused(ours)

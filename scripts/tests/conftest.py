@@ -1,6 +1,7 @@
 """A world small enough for seconds: a Git server on disk, a checkout, and the programs that are at hand."""
 
 import base64
+import gc
 import hashlib
 import json
 import os
@@ -24,6 +25,11 @@ from scripts.tests.steps import built, cluster, helm_once, rendered
 from scripts.tests.world import ROOT, SIGNERS, World, begin, leads
 
 __all__ = ["built", "cluster", "helm_once", "rendered"]  # fixtures
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays until the end: nobody searches it for garbage again, test after test."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 from delivery import pipeline as pipelines
+from delivery.context import Context
 from delivery.desired import derived, policy
 from delivery.errors import BadInput, PlatformError, Refused
+from delivery.parts import programs
 from delivery.parts.admission import refusal
-from delivery.pipeline import Pipeline
-from delivery.signed import keys, statements
+from delivery.signed import statements
+from delivery.site import GitServer, ImageRepository, Signer, Site
 from delivery.verbs import policy as policies
 from delivery.verbs.policy import public_keys
-from local import admission, paths, tools
+from local import admission, paths
 from local.catalog import Catalog
 from local.closed import golang
 from ruamel.yaml import YAML
@@ -38,6 +40,12 @@ PODS = {
 
 def load(file: Path) -> list[dict[str, Any]]:
     return list(YAML(typ="safe").load_all(file.read_text(encoding="utf-8")))
+
+
+def site(stage: Path) -> Site:
+    """A site that `delivery up` made, with stage's public key in this file."""
+    git, image = GitServer(url="http://localhost:3000/manual-app.git"), ImageRepository(name=REPOSITORY)
+    return Site(name="local", git=git, image=image, signers={"stage": Signer(public=stage)}, made_here=True)
 
 
 def resources(rules: list[dict[str, Any]]) -> dict[str, set[str]]:
@@ -140,7 +148,7 @@ def test_every_namespace_asks_for_its_own_source(tmp_path: Path) -> None:
     text = (ROOT / "pipeline.yaml").read_text().replace("admits: pinned", "admits: tested")
     pipeline = pipelines.parse(text, tmp_path)
     assert derived.sources(pipeline) == ("dev", "stage")
-    derived.write(tmp_path, dict(derived.files(pipeline, "http://git")))
+    derived.write(tmp_path, dict(derived.files(pipeline)))
     app, *others = policy.evidence(tmp_path, REPOSITORY, (), {"dev": "one key", "stage": KEY})
     assert not others, "nothing but the app runs there"
     keys = {one["name"]: one["key"]["data"] for one in app["spec"]["authorities"]}
@@ -159,18 +167,14 @@ def test_a_statement_that_lacks_a_field_is_not_believed(evidence: list[dict[str,
 
 
 @pytest.mark.parametrize("content", [None, b"", b"-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\n", b"\xff"])
-def test_without_stages_public_key_nothing_is_installed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
-) -> None:
+def test_without_stages_public_key_nothing_is_installed(tmp_path: Path, content: bytes | None) -> None:
     """A key file that is missing, empty or no public key is an error; a private key stays where it is."""
     file = tmp_path / "stage.pub"
     if content is not None:
         file.write_bytes(content)
-    monkeypatch.setattr(keys, "public", lambda cluster, name: tmp_path / f"{name}.pub")
-    pipeline = pipelines.load(ROOT)
     with pytest.raises(PlatformError, match=r"stage\.pub") as caught:
-        public_keys(pipeline, pipeline.clusters[0])
-    assert caught.value.hint == "make the keys again: delivery up"
+        public_keys(Context(pipelines.load(ROOT), site(file)))
+    assert caught.value.hint == "make it again: delivery up"
 
 
 def test_what_was_not_filled_in_is_not_applied(tmp_path: Path) -> None:
@@ -194,22 +198,23 @@ def test_a_stale_policy_is_not_applied(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: Callable[[str], Path]) -> Pipeline:
+def ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: Callable[[str], Path]) -> Context:
     """A checkout whose chart names pinned images beside the app, and a site with keys."""
-    monkeypatch.setattr(tools, "path", program)
+    monkeypatch.setattr(programs, "path", program)
     for folder in ("policy", "manual-app-helm"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     file = tmp_path / "manual-app-helm/values.yaml"
     file.write_text(file.read_text().replace("set-by-up", DIGEST))
     (tmp_path / "stage.pub").write_text(KEY)
-    monkeypatch.setattr(keys, "public", lambda cluster, name: tmp_path / f"{name}.pub")
-    return pipelines.parse((ROOT / "pipeline.yaml").read_text(), tmp_path)
+    return Context(
+        pipelines.parse((ROOT / "pipeline.yaml").read_text(), tmp_path), site(tmp_path / "stage.pub")
+    )
 
 
-def test_policies_for_a_cluster_of_our_own(ours: Pipeline) -> None:
+def test_policies_for_a_cluster_of_our_own(ours: Context) -> None:
     """`delivery policy | kubectl apply -f -`: namespaces and policies, for our keys and for what our chart runs."""
     side_car = f"ghcr.io/acme/proxy@{DIGEST}"
-    found = list(YAML(typ="safe").load_all(policies.run(ours, ours.clusters[0], [side_car])))
+    found = list(YAML(typ="safe").load_all(policies.run(ours, [side_car])))
     assert [one["kind"] for one in found].count("Namespace") == 4
     (pinned,) = (
         one for one in found if one["metadata"]["name"] == "manual-app-pinned-images" and "variables" in one["spec"]
@@ -222,13 +227,13 @@ def test_policies_for_a_cluster_of_our_own(ours: Pipeline) -> None:
     assert [one["glob"] for one in others["images"]] == sorted([*beside, side_car])
 
 
-def test_an_image_that_is_not_pinned_is_never_allowed(ours: Pipeline) -> None:
+def test_an_image_that_is_not_pinned_is_never_allowed(ours: Context) -> None:
     """A chart that runs an image by its tag in a guarded environment: an error, and no policy that lets it in."""
-    template = ours.root / "manual-app-helm/templates/deployment.yaml"
+    template = ours.checkout / "manual-app-helm/templates/deployment.yaml"
     loose = "containers:\n        - { name: x, image: busybox }"
     template.write_text(template.read_text().replace("containers:", loose, 1))
     with pytest.raises(BadInput, match="the chart runs busybox in a guarded environment"):
-        policies.run(ours, ours.clusters[0])
+        policies.run(ours)
 
 
 def test_the_controller_is_restricted_and_pinned() -> None:

@@ -15,19 +15,19 @@ from delivery import pipeline as pipelines
 from delivery.app import Check, Fields, Version
 from delivery.build import dockerfile, image, provenance
 from delivery.errors import BadInput, Unknown
-from delivery.parts import docker, platform
+from delivery.parts import docker
 from delivery.parts.git import Repository
 from delivery.proof import observe
 from delivery.proof.decide import Answer
-from delivery.verbs import ci
+from delivery.verbs import ci, containers
+from local import cluster as clusters
 from local import seed
 
 from scripts.tests.daemon import daemon
 
 if TYPE_CHECKING:
-    from conftest import World
-
     from scripts.tests.daemon import Daemon
+    from scripts.tests.world import World
 
 __all__ = ["daemon"]  # fixture
 
@@ -173,19 +173,19 @@ def test_a_dockerfile_of_any_app() -> None:
 LABEL = 'LABEL org.opencontainers.image.version="1.0"\n'
 
 
-def test_what_an_image_is_built_from(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_an_image_is_built_from(world: World) -> None:
     """A Dockerfile that takes no argument is not given any; the labels say what it is all the same."""
-    monkeypatch.setattr(platform, "build_arguments", lambda: {"BUILD_IMAGE": "b", "RUNTIME_IMAGE": "r"})
+    world = world.on(arguments={"BUILD_IMAGE": "b", "RUNTIME_IMAGE": "r"})
     repository = Repository(world.checkout)
     plain = world.commit(world.checkout, "manual-app/Dockerfile", f"FROM scratch\n{LABEL}", "plain")
-    recipe = image.prepare(world.pipeline, repository, plain, 7)
+    recipe = image.prepare(world.context, repository, plain, 7)
     assert (recipe.arguments, recipe.bases) == ({}, ())
     assert recipe.labels[image.REVISION] == plain
     assert recipe.labels[image.NUMBER] == "7"
-    assert recipe.labels[image.SOURCE] == world.pipeline.git.url
+    assert recipe.labels[image.SOURCE] == world.context.site.git.url
     asks = f"ARG BUILD_IMAGE\nFROM $BUILD_IMAGE\nARG BUILD\nARG REVISION=unknown\n{LABEL}"
     commit = world.commit(world.checkout, "manual-app/Dockerfile", asks, "asks")
-    recipe = image.prepare(world.pipeline, repository, commit, 8)
+    recipe = image.prepare(world.context, repository, commit, 8)
     assert recipe.arguments == {"BUILD": "8", "REVISION": commit, "BUILD_IMAGE": "b"}
     assert recipe.bases == ("b",)
 
@@ -206,7 +206,7 @@ def test_a_dockerfile_without_a_version(world: World, text: str | None, says: st
         else world.git(world.checkout, "rev-parse", "HEAD")
     )
     with pytest.raises(BadInput, match=says) as refused:
-        image.prepare(world.pipeline, Repository(world.checkout), commit, 1)
+        image.prepare(world.context, Repository(world.checkout), commit, 1)
     assert hint in refused.value.hint
 
 
@@ -254,30 +254,30 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
         ci.check(tmp_path, Check(name="Runs", command=("python", "-V"), working_dir="gone"))
 
 
-def test_an_image_that_a_local_site_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    """platform/… is a local site's: one that it has not, or no local site, is bad input; any other name is docker's."""
-    monkeypatch.setattr("local.images.platform_images", lambda: {"python": "made/python:1"})
-    assert platform.image("platform/python") == "made/python:1"
-    assert platform.image("redis:8") == "redis:8"
-    with pytest.raises(BadInput, match="no image platform/mysql") as refused:
-        platform.image("platform/mysql")
+def test_an_image_that_a_site_has_not(world: World) -> None:
+    """platform/… is a local site's: one that it has not, or a team's site, is bad input; any other name is docker's."""
+    site = world.on(images={"python": "made/python:1"}).context.site
+    assert containers._image(site, "platform/python") == "made/python:1"
+    assert containers._image(site, "redis:8") == "redis:8"
+    with pytest.raises(BadInput, match="site team has no image platform/mysql") as refused:
+        containers._image(site, "platform/mysql")
     assert "platform/python" in refused.value.hint
-    monkeypatch.setitem(sys.modules, "local.images", None)
-    with pytest.raises(BadInput, match="scripts/local is not there"):
-        platform.image("platform/python")
-    assert platform.image("redis:8") == "redis:8"
-    assert platform.build_arguments() == {}
+    with pytest.raises(BadInput, match="site team has no image platform/python") as refused:
+        containers._image(world.context.site, "platform/python")
+    assert "one that docker can pull" in refused.value.hint
+    assert containers._image(world.context.site, "redis:8") == "redis:8"
 
 
-def test_a_chart_that_uses_nothing_of_the_platform(world: World) -> None:
+def test_a_chart_that_uses_nothing_of_the_platform(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """An app without the platform's images gets no commit at `up`; one that names an unknown image is told."""
-    app = world.pipeline.app
-    none = world.pipeline.model_copy(update={"app": app.model_copy(update={"platform_images": {}})})
+    monkeypatch.setattr(clusters.Cluster, "git_url", world.context.site.git.url)
+    app = world.context.pipeline.app
+    none = world.ruled(app=app.model_copy(update={"platform_images": {}}))
     before = world.head()
-    seed.record_platform(none, world.cluster, {"python": f"sha256:{'a' * 64}"})
+    seed.record_platform(none.local, {"python": f"sha256:{'a' * 64}"})
     assert world.head() == before
     with pytest.raises(BadInput, match="a local site has no image postgresql") as refused:
-        seed.record_platform(world.pipeline, world.cluster, {"python": f"sha256:{'a' * 64}"})
+        seed.record_platform(world.local, {"python": f"sha256:{'a' * 64}"})
     assert "python" in refused.value.hint
 
 

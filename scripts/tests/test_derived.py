@@ -11,6 +11,7 @@ from delivery import pipeline as pipelines
 from delivery.desired import derived
 from delivery.errors import Refused
 from delivery.pipeline import Pipeline
+from local import cluster as clusters
 from local import install
 from ruamel.yaml import YAML
 
@@ -18,7 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PIPELINE = pipelines.load(ROOT)
 STRATEGIES = ("manual-promotion", "release-branch")
 NAMES = [environment.name for environment in PIPELINE.environments]
-FILES = derived.files(PIPELINE, PIPELINE.git.url)
+FILES = derived.files(PIPELINE)
+REPOSITORY = derived.seen(PIPELINE).git_url
 
 Manifest = dict[str, Any]
 Kustomize = Callable[[Path], dict[str, Manifest]]
@@ -44,7 +46,7 @@ def checkout(folder: Path, pipeline: Pipeline = PIPELINE) -> Path:
         derived.write(folder, {path: derived.read(ROOT, path)})
     for path in ("argocd/release-branch/branch.yaml", "argocd/release-branch/tag.yaml"):
         derived.write(folder, {path: derived.read(ROOT, path)})
-    derived.write(folder, derived.stale(folder, derived.files(pipeline, pipeline.git.url)))
+    derived.write(folder, derived.stale(folder, derived.files(pipeline)))
     return folder
 
 
@@ -96,7 +98,7 @@ def test_each_application_is_what_pipeline_says(kustomize: Kustomize, strategy: 
             environment.name,
             environment.namespace,
         )
-        assert source["repoURL"] == PIPELINE.git.url
+        assert source["repoURL"] == REPOSITORY
         assert source["helm"]["releaseName"] == PIPELINE.chart.release
         assert [f"{source['path']}/{file}" for file in source["helm"]["valueFiles"]] == [environment.values]
         assert 0 < spec["syncPolicy"]["retry"]["limit"] <= 5
@@ -132,7 +134,7 @@ def test_each_project_allows_our_repository_into_its_namespace(kustomize: Kustom
     assert list(found) == sorted(NAMES)
     for environment in PIPELINE.environments:
         spec = found[environment.name]["spec"]
-        assert spec["sourceRepos"] == [PIPELINE.git.url]
+        assert spec["sourceRepos"] == [REPOSITORY]
         assert [one["namespace"] for one in spec["destinations"]] == [environment.namespace]
         assert spec["clusterResourceWhitelist"] == []
         kinds = {kind["kind"] for kind in spec["namespaceResourceWhitelist"]}
@@ -140,14 +142,17 @@ def test_each_project_allows_our_repository_into_its_namespace(kustomize: Kustom
         assert not kinds & {"Secret", "Role", "RoleBinding"}
 
 
-def test_a_local_platform_reads_its_own_git_server(kustomize: Kustomize) -> None:
+def test_a_local_platform_reads_its_own_git_server(
+    kustomize: Kustomize, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """My files name GitHub, and `up` applies the same Applications and projects with the address of its own server."""
     url = "http://elsewhere/a b.git"
-    for folder in (*STRATEGIES, "projects"):
-        with install.pointed(ROOT, folder, url) as work:
-            found = kustomize(Path(work))
+    monkeypatch.setattr(clusters.Cluster, "git_seen_as", url)
+    with install.as_seen_here(clusters.chosen("local", ROOT)) as work:
+        applied = {folder: kustomize(Path(work, folder)) for folder in (*STRATEGIES, "projects")}
+    for folder, found in applied.items():
         text = json.dumps(kustomize(ROOT / "argocd" / folder))
-        assert found == json.loads(text.replace(PIPELINE.git.url, url))
+        assert found == json.loads(text.replace(REPOSITORY, url))
 
 
 def test_one_environment_more(tmp_path: Path, kustomize: Kustomize) -> None:

@@ -9,10 +9,11 @@ from delivery.desired import amend, derived
 from delivery.errors import BadInput, DeliveryError, Refused
 from delivery.gate.weaker import weaker
 from delivery.pipeline import Pipeline
+from delivery.site import LocalSite
 from delivery.verbs import environment, generate
 from ruamel.yaml import YAML
 
-from scripts.tests.conftest import git
+from scripts.tests.world import git
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "pipeline.yaml").read_text()
@@ -69,11 +70,11 @@ def test_a_new_environment(checkout: Path) -> None:
         "manual-app-helm/values-qa.yaml",
     )
     assert (qa.sync, qa.admits, qa.tests) == ("automatic", "pinned", after.environment("dev").tests)
-    assert [list(cluster.environments.values()) for cluster in after.clusters] == [
+    assert [list(s.local.environments.values()) for s in after.sites if isinstance(s, LocalSite)] == [
         [8081, 8084, 8082, 8083],
         [18081, 18084, 18082, 18083],
     ]
-    derived.check(checkout, derived.files(after, after.git.url))
+    derived.check(checkout, derived.files(after))
     written = {
         *("pipeline.yaml", "manual-app-helm/values-qa.yaml", "policy/namespaces.yaml"),
         *(
@@ -85,7 +86,7 @@ def test_a_new_environment(checkout: Path) -> None:
     }
     assert changed(checkout) == written
     assert {line[6:] for line in said.splitlines() if line.startswith("+++ b/")} == written
-    assert "+    environments: { dev: 8081, qa: 8084, stage: 8082, prod: 8083 }" in said
+    assert "+      environments: { dev: 8081, qa: 8084, stage: 8082, prod: 8083 }" in said
     assert generate.run(after) == "", "there is nothing left to generate"
 
 
@@ -100,7 +101,7 @@ def test_its_values_are_its_own(checkout: Path) -> None:
     assert "`delivery promote qa`, never by hand" in text
     assert YAML(typ="safe").load(text) == {
         "environment": "qa",
-        "image": {"tag": "set-by-promotion", "digest": "set-by-promotion"},
+        "image": dict.fromkeys(("repository", "tag", "digest"), "set-by-promotion"),
         "replicas": 1,
         "service": {"nodePort": 30084},
         "migration": {"rollout": "during"},

@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from scripts.tests.world import ROOT
+from scripts.tests.world import ROOT, World
 
 DELIVERY = ROOT / "scripts" / "delivery"
 
 # From the top. A room uses those below it, and itself; files that stand alone are rooms, too.
 ROOMS = (
     *("cli", "show", "verbs", "gate", "proof", "build", "signed", "desired", "parts"),
-    *("context", "pipeline", "site", "ground"),
+    *("context", "pipeline", "app", "site", "ground"),
 )
-GROUND = ("progress", "lock", "files", "wait", "errors")
+GROUND = ("progress", "lock", "files", "fields", "wait", "errors")
 
 MODULES = sorted(DELIVERY.rglob("*.py"))
 
@@ -110,25 +110,37 @@ def test_without_local_there_are_no_verbs_of_it(without_local: dict[str, str], t
     assert not {"up", "down", "doctor", "demo", "pin"} & verbs
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "says"),
-    [
-        ("verify qa", 2, "there is no environment 'qa'"),
-        ("approve dev", 2, "dev needs no approval"),
-        ("verify", 3, "UNKNOWN"),
-        ("deploy", 4, "registry localhost:1 does not answer"),
-        ("promote stage", 4, "kubeconfig is missing"),
-        ("--site local verify", 4, "site local is not up"),
-        ("up", 2, "No such command 'up'"),
-    ],
-)
-def test_without_local_the_verbs_answer(
-    without_local: dict[str, str], world: object, arguments: str, code: int, says: str
-) -> None:
+VERBS = {
+    "verify qa": (2, "there is no environment 'qa'"),
+    "approve dev": (2, "dev needs no approval"),
+    "verify": (3, "UNKNOWN"),
+    "deploy": (4, "registry localhost:1 does not answer"),
+    "promote stage": (4, "kubeconfig is missing"),
+    "--site local verify": (4, "site local is not up"),
+    "up": (2, "No such command 'up'"),
+}
+ALL = """
+import sys
+from delivery import cli
+for verb in sys.argv[1:]:
+    sys.argv = ["delivery", *verb.split()]
+    try:
+        cli.main()
+    except SystemExit as ended:
+        print("exit", ended.code, flush=True, file=sys.stderr)
+"""
+
+
+def test_without_local_the_verbs_answer(without_local: dict[str, str], world: World) -> None:
     """Each verb works as before, down to its errors."""
-    environment = without_local | {
-        name: os.environ[name] for name in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_NOSYSTEM")
-    }
-    done = ran(environment, Path.cwd(), *arguments.split())
-    assert (done.returncode, says in done.stderr) == (code, True), done.stderr
-    assert done.stderr.splitlines()[-1].startswith("hint: ")
+    command = [sys.executable, "-W", "error", "-c", ALL, *VERBS]
+    git = {name: os.environ[name] for name in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_NOSYSTEM")}
+    done = subprocess.run(
+        command, cwd=world.checkout, env=without_local | git, capture_output=True, text=True, timeout=60
+    )
+    said = done.stderr.split("error: ")[1:]
+    assert len(said) == len(VERBS), done.stderr
+    for answer, (verb, (code, says)) in zip(said, VERBS.items(), strict=True):
+        assert says in answer.splitlines()[0], verb
+        assert answer.splitlines()[1].startswith("hint: "), verb
+        assert f"exit {code}\n" in answer, verb

@@ -163,6 +163,12 @@ def suite(cluster: FakeCluster, test: str) -> None:
     world.git(world.checkout, "push", "--quiet", "origin", "main")
 
 
+@pytest.fixture(autouse=True)
+def quick_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The suites of these tests need no plugin: a pytest without them starts in a fifth of the time."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+
+
 def run(cluster: FakeCluster, name: str = "dev", *suites: str) -> testing.Tested:
     world = cluster.world
     return testing.run(world.context, world.context.environment(name), suites)

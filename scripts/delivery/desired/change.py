@@ -203,13 +203,13 @@ def repository_name(environment: Environment) -> str:
 
 def author(context: Context) -> tuple[str, str]:
     """Name and e-mail of who asks, as git of this checkout knows them."""
-    checkout = git.Repository(context.checkout)
+    try:
+        said = git.Repository(context.checkout).run("config", "--get-regexp", r"^user\.(name|email)$")
+    except git.GitFailed:  # neither is there
+        said = ""
+    found = {key: value for key, _, value in (line.partition(" ") for line in said.splitlines())}
 
     def configured(key: str, fallback: str) -> str:
-        try:
-            found = checkout.run("config", "--get", key)
-        except git.GitFailed:
-            found = ""
-        return " ".join(found.replace("<", "").replace(">", "").split()) or fallback
+        return " ".join(found.get(key, "").replace("<", "").replace(">", "").split()) or fallback
 
     return configured("user.name", "delivery"), configured("user.email", "delivery@localhost")

@@ -99,9 +99,12 @@ class Repository:
 
     def show(self, commit: str, path: str) -> bytes | None:
         """A file as it is in a commit, or None when it is not in there."""
-        if not self.run("ls-tree", commit, "--", path):
+        try:
+            return self.raw("show", f"{commit}:{path}")
+        except GitFailed:
+            if self.run("ls-tree", commit, "--", path):
+                raise
             return None
-        return self.raw("show", f"{commit}:{path}")
 
     def last_change(self, commit: str, path: str) -> str:
         """The newest commit, seen from this one, that changed a folder; empty when none did."""
