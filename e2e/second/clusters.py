@@ -37,10 +37,11 @@ def create_prod(network: str, root: Path, folder: Path) -> None:
     file = folder / "kind.yaml"
     with file.open("w", encoding="utf-8") as out:
         yaml.dump(config, out)
-    command = [tools.path("kind"), "create", "cluster", f"--name={PROD}", f"--config={file}", "--wait=120s"]
+    command = [tools.path("kind"), "create", "cluster", f"--name={PROD}", f"--config={file}"]
     command += [f"--image={images.source().node.name}", f"--kubeconfig={folder / 'kind-kubeconfig'}"]
     settings = {"KIND_EXPERIMENTAL_PROVIDER": "docker", "KIND_EXPERIMENTAL_DOCKER_NETWORK": network}
     run(command, hint=_HINT, env=settings)
+    preload.unpack(node(PROD), ("platform/policy-controller",))
 
 
 def remove_prod() -> None:

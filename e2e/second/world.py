@@ -9,7 +9,7 @@ from pathlib import Path
 
 from delivery.parts import docker
 from docker.errors import ImageNotFound
-from local import images, preload
+from local import images
 from local.cluster import Cluster
 from local.shell import run
 
@@ -26,12 +26,13 @@ _BESIDE = {"postgresql": "postgresql", "rates": "python"}
 
 @dataclass(frozen=True)
 class World:
-    """What there is: servers, clusters, and a team that has told its checkout where it lives."""
+    """What there is: servers, clusters, and a team that has told its checkout where it lives, and built."""
 
     app: str
     servers: Servers
     clusters: Clusters
     team: Team
+    digest: str  # of the build
     phases: Phases
 
     def cluster(self, environment: str) -> str:
@@ -70,46 +71,59 @@ def _name(release: str) -> str:
 
 
 def _make(root: Path, shared: Cluster, folder: Path, app: str, phases: Phases) -> World:
-    network, prod = shared.name, clusters.PROD
-    with ThreadPoolExecutor(2) as pool:
-        with phases.of("the second cluster, registry and Git"):
-            created = pool.submit(clusters.create_prod, network, root, folder)
-            served = servers.start(network, folder / "servers", app)
+    with ThreadPoolExecutor(1) as pool:
+        # The longest part; who has only Git and the registry needs no cluster meanwhile.
+        created = pool.submit(clusters.create_prod, shared.name, root, folder)
+        with phases.of("registry and Git"):
+            served = servers.start(shared.name, folder / "servers", app)
             names.trust(served.files.authority)
-            addresses = dict.fromkeys((names.REGISTRY, names.LOGIN, names.GIT), served.address)
-            names.tell(addresses)
+            names.tell(_addresses(served))
             servers.wait_for_answers(served, app)
             beside = {part: _push(served, folder, image) for part, image in _BESIDE.items()}
+        with phases.of("adopt, add qa, say where we live"):
+            reached = Clusters(folder / "kubeconfig")
+            ours = team.come(root, folder, served, reached.kubeconfig)
+            team.adopt(ours, app)
+            build, runtime = images.source().python_images
+            team.settle(ours, served, {"BUILD_IMAGE": build, "RUNTIME_IMAGE": runtime}, beside)
+            ours.git("push", "--quiet", ours.context.site.git.url, "HEAD:refs/heads/main")
+        with phases.of("build"):
+            digest = ours.delivery("build", "--format", "json").json["digest"]
+        with phases.of("waited for the second cluster"):
             created.result()
-        with phases.of("names, trust, Argo CD and policy-controller"):
-            preload.unpack(clusters.node(prod), ("platform/policy-controller",))
-            both = [(clusters.TEST, shared.name), (prod, prod)]
-            nodes = {name: clusters.address(name, network) for _, name in both}
-            of_environment = {f"{one}.{names.DOMAIN}": nodes[shared.name] for one in ENVIRONMENTS[:-1]}
-            addresses |= of_environment | {f"prod.{names.DOMAIN}": nodes[prod]}
-            names.tell(addresses | {clusters.node(name): address for name, address in nodes.items()})
-            for name in nodes:
-                clusters.trust(name, served.files.authority)
-            reached = Clusters(clusters.kubeconfig(folder / "kubeconfig", both))
-            reached.install_policy_controller(images.catalog(), root, served.files.authority)
-            reached.join_argocd()
-            url = f"https://{names.GIT}/acme/{app}"
-            reached.argocd_reads(url, "reader", served.git["reader"], served.files.authority)
-    with phases.of("adopt, add qa, say where we live"):
-        ours = team.come(root, folder, served, reached.kubeconfig)
-        team.adopt(ours, app)
-        build, runtime = images.source().python_images
-        team.settle(ours, served, {"BUILD_IMAGE": build, "RUNTIME_IMAGE": runtime}, beside)
-    world = World(app, served, reached, ours, phases)
-    with phases.of("pushed, applied: policies, projects, Applications"):
+    world = World(app, served, reached, ours, digest, phases)
+    with phases.of("names, trust, Argo CD and policy-controller"):
+        _join(world, shared, root)
+    with phases.of("policies, projects, Applications"):
         _apply(world)
     return world
+
+
+def _addresses(served: Servers) -> dict[str, str]:
+    return dict.fromkeys((names.REGISTRY, names.LOGIN, names.GIT), served.address)
+
+
+def _join(world: World, shared: Cluster, root: Path) -> None:
+    """Have everybody know everybody, as whoever runs such a place did it long ago."""
+    authority, prod = world.servers.files.authority, clusters.PROD
+    test, live = (clusters.address(name, shared.name) for name in (shared.name, prod))
+    names.tell(
+        _addresses(world.servers)
+        | {f"{one}.{names.DOMAIN}": live if one == "prod" else test for one in ENVIRONMENTS}
+        | {clusters.node(shared.name): test, clusters.node(prod): live}
+    )
+    for name in (shared.name, prod):
+        clusters.trust(name, authority)
+    clusters.kubeconfig(world.clusters.kubeconfig, [(clusters.TEST, shared.name), (prod, prod)])
+    world.clusters.install_policy_controller(images.catalog(), root, authority)
+    world.clusters.join_argocd()
+    url = f"https://{names.GIT}/acme/{world.app}"
+    world.clusters.argocd_reads(url, "reader", world.servers.git["reader"], authority)
 
 
 def _apply(world: World) -> None:
     """What README tells a team to do by hand, once."""
     ours, reached = world.team, world.clusters
-    ours.git("push", "--quiet", ours.context.site.git.url, "HEAD:refs/heads/main")
     reached.wait_for_policy_controller()
     for context in (clusters.TEST, clusters.PROD):
         reached.take_policies(context, ours.delivery("policy", "--context", context).out)
@@ -124,11 +138,15 @@ def _apply(world: World) -> None:
 
 
 def _push(served: Servers, folder: Path, image: str) -> str:
-    """An image of the platform in the site's registry, by its digest there; as a person pushes it."""
+    """An image like the platform's in the site's registry, by its digest there; as a person makes and pushes it.
+
+    Not the very same one: a node that has it under another name shows that, and rightly it would be no proof.
+    """
     name = f"{names.REGISTRY}/acme/{image}:1"
     config = served.docker_config(folder / "ci", "ci")
     hint = "docker logs second-site"
-    run(["docker", "tag", images.platform_images()[image], name], hint=hint)
+    recipe = f"FROM {images.platform_images()[image]}\nLABEL {servers.LABEL}=yes\n"
+    run(["docker", "build", "--quiet", f"--tag={name}", "-"], hint=hint, input=recipe)
     said = run(["docker", f"--config={config}", "push", name], hint=hint)
     [digest] = set(re.findall(r"digest: (sha256:[0-9a-f]{64})", said))
     return f"{name.removesuffix(':1')}@{digest}"
