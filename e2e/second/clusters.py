@@ -7,6 +7,7 @@ names that are no loopback's. Argo CD is in the first and deploys into both.
 import json
 import subprocess
 import tempfile
+import uuid
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,8 +158,19 @@ class Clusters:
         """Have Argo CD read a private repository over TLS that only this authority vouches for."""
         told = {"url": url, "username": user, "password": token, "type": "git"}
         self.apply(TEST, _argocd_secret("second-site-git", "repository", told))
-        patch = {"data": {names.GIT: authority.read_text(encoding="utf-8")}}
-        self._patch_certificates(TEST, patch)
+        certificate = authority.read_text(encoding="utf-8")
+        self._patch_certificates(TEST, {"data": {names.GIT: certificate}})
+        # A mounted ConfigMap follows within a minute or so; at once, when the pod itself changes.
+        own = ("-n", _ARGOCD)
+        pods = ("pod", "-l", "app.kubernetes.io/name=argocd-repo-server")
+        self.kubectl(TEST, *own, "annotate", *pods, "--overwrite", f"{_LABEL}={uuid.uuid4().hex[:8]}")
+        read = ("exec", "deployment/argocd-repo-server", "--", "cat", f"/app/config/tls/{names.GIT}")
+
+        def mounted() -> Reached[None] | Pending:
+            done = self.kubectl(TEST, *own, *read, check=False)
+            return Reached(None) if done.stdout == certificate else Pending(done.stderr.strip()[-200:] or "an older one")
+
+        until("Argo CD has the authority of the Git server", mounted, 120, "look into argocd-tls-certs-cm")
 
     def install_policy_controller(self, catalog: Catalog, root: Path, authority: Path) -> None:
         """sigstore's policy-controller in the second cluster, which trusts the registry's authority; returns at once."""
