@@ -71,7 +71,7 @@ class Team:
         )
         ran = Ran(done.returncode, done.stdout, done.stderr)
         assert ran.code == expect, (
-            f"delivery {' '.join(arguments)}: exit {ran.code}, not {expect}\n{ran.out}\n{ran.err}"
+            f"delivery {' '.join(arguments)}: exit {ran.code}, not {expect}\n{ran.out}\n{ran.err}\n{_log(ran)}"
         )
         if expect:
             assert ran.error, f"a failed verb says what is wrong: {ran.err}"
@@ -102,6 +102,12 @@ class Team:
             assert text.count(old) == 1, f"{name} has {old!r} {text.count(old)} times"
             text = text.replace(old, new)
         file.write_text(text, encoding="utf-8")
+
+
+def _log(ran: Ran) -> str:
+    """The end of the log that a hint names: the folder is gone when somebody reads this."""
+    file = Path(ran.hint.rpartition(": ")[2])
+    return file.read_text(encoding="utf-8")[-3000:] if file.is_file() else ""
 
 
 def come(root: Path, home: Path, servers: Servers, kubeconfig: Path) -> Team:
