@@ -1,12 +1,15 @@
 """The fixtures are the pipeline: platform -> image -> dev -> stage -> prod, each made by the verbs themselves."""
 
 import os
+import random
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from delivery.desired.manifests import DIGEST
+from delivery.parts import git, values
 
 from e2e.delivery import Checkout
 
@@ -15,8 +18,35 @@ SITE = "e2e"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """--reuse; --keep-cluster comes from pytest-kind."""
+    """--reuse and --shuffle; --keep-cluster comes from pytest-kind."""
     parser.addoption("--reuse", metavar="SITE", help="use this running local site, and leave it running")
+    parser.addoption(
+        "--shuffle", type=int, metavar="SEED", help="another order of the journeys; 0: that of the files"
+    )
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """The order, so that it can be had again."""
+    return f"order of the journeys: --shuffle {_seed(config)}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Journeys leave the world as they found it, so any order will do: each commit has one of its own."""
+    if _asks_suites(config) or not (seed := _seed(config)):
+        return
+    order = random.Random(seed)  # noqa: S311 - no secret
+    place = {path: order.random() for path in sorted({item.path for item in items})}
+    within = {item.nodeid: order.random() for item in items}
+    items.sort(key=lambda item: (place[item.path], within[item.nodeid]))  # what a module shares is made once
+
+
+def _seed(config: pytest.Config) -> int:
+    told: int | None = config.getoption("shuffle")
+    return told if told is not None else int(git.Repository(ROOT).run("rev-parse", "HEAD")[:7], 16)
+
+
+def _asks_suites(config: pytest.Config) -> bool:
+    return any("suites" in Path(one.partition("::")[0]).parts for one in config.args)
 
 
 @dataclass(frozen=True)
@@ -77,13 +107,30 @@ def prod(platform: Checkout, stage: Build) -> Build:
     return stage
 
 
+@pytest.fixture(autouse=True)
+def as_it_was(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every journey that began with the image in all environments ends with Git asking for just that."""
+    yield
+    if "prod" in request.fixturenames and request.session.testsfailed == 0:
+        platform, prod = request.getfixturevalue("platform"), request.getfixturevalue("prod")
+        for environment in platform.environments():
+            asked = values.get(platform.on_server(environment.values), DIGEST, environment.values)
+            assert asked == prod.digest, f"{request.node.name} leaves another digest in {environment.name}"
+
+
 @pytest.fixture
-def next_build(platform: Checkout, prod: Build) -> Build:
-    """A newer commit of the app, built and running in dev; stage and prod are still at the one before."""
+def next_build(platform: Checkout, prod: Build) -> Iterator[Build]:
+    """A newer commit of the app, built and running in dev; stage and prod are still at the one before.
+
+    Afterwards every environment is at the one before again.
+    """
     platform.pull()
-    marker = platform.path / "manual-app" / "CHANGES"
+    marker = platform.path / platform.pipeline.image.context / "CHANGES"
     marker.write_text(f"{marker.read_text() if marker.exists() else ''}one more change\n", encoding="utf-8")
-    platform.commit("manual-app: one more change")
+    platform.commit(f"{platform.app}: one more change")
     built = platform.delivery("build", "--format", "json").json
     platform.delivery("deploy", "--digest", built["digest"])
-    return Build(built["digest"], built["build"], built["revision"])
+    yield Build(built["digest"], built["build"], built["revision"])
+    for environment in reversed(platform.environments()):
+        if platform.digests(environment.name) != {prod.digest}:
+            platform.delivery("rollback", environment.name, "--digest", prod.digest)

@@ -7,47 +7,50 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from delivery import pipeline
+
 SCRIPT = Path(__file__).with_name("raw_push.py").read_text(encoding="utf-8")
 Request = tuple[str, str, list[str]]
 
-_PACK = "/manual-app.git/git-receive-pack"
+_NAME = pipeline.load(Path(__file__).resolve().parents[1]).chart.release
+_PACK = f"/{_NAME}.git/git-receive-pack"
 _TARGETS = (
     _PACK,
     # Letters, dashes, dots and slashes, percent-encoded.
-    "/manual-app.git/git-receive%2Dpack",
-    "/manual-app.git/git%2dreceive%2dpack",
-    "/manual-app.git/%67it-receive-pac%6B",
-    "/manual-app%2Egit/git-receive-pack",
-    "/manual-app.git%2Fgit-receive-pack",
-    "/manual-app.git/git%252Dreceive-pack",
-    "/manual-app.git/git-receive-pack%0A",
-    "/manual-app.git/git-receive-pack%00",
-    "/manual-app.git/git-upload-pack%00/git-receive-pack",
-    "/manual-app.git/git-upload-pack%0A/git-receive-pack",
+    f"/{_NAME}.git/git-receive%2Dpack",
+    f"/{_NAME}.git/git%2dreceive%2dpack",
+    f"/{_NAME}.git/%67it-receive-pac%6B",
+    f"/{_NAME}%2Egit/git-receive-pack",
+    f"/{_NAME}.git%2Fgit-receive-pack",
+    f"/{_NAME}.git/git%252Dreceive-pack",
+    f"/{_NAME}.git/git-receive-pack%0A",
+    f"/{_NAME}.git/git-receive-pack%00",
+    f"/{_NAME}.git/git-upload-pack%00/git-receive-pack",
+    f"/{_NAME}.git/git-upload-pack%0A/git-receive-pack",
     # Slashes and dots that a server takes away.
-    "//manual-app.git//git-receive-pack",
-    "/./manual-app.git/./git-receive-pack",
-    "/other/../manual-app.git/git-receive-pack",
-    "/manual-app.git/git-upload-pack/../git-receive-pack",
-    "/manual-app.git/git-upload-pack/%2e%2e/git-receive-pack",
-    "/manual-app.git/info/refs/../../git-receive-pack",
-    "/manual-app.git/git-receive-pack/",
-    "/manual-app.git/git-receive-pack;git-upload-pack",
-    "http://git.local/manual-app.git/git-receive-pack",
+    f"//{_NAME}.git//git-receive-pack",
+    f"/./{_NAME}.git/./git-receive-pack",
+    f"/other/../{_NAME}.git/git-receive-pack",
+    f"/{_NAME}.git/git-upload-pack/../git-receive-pack",
+    f"/{_NAME}.git/git-upload-pack/%2e%2e/git-receive-pack",
+    f"/{_NAME}.git/info/refs/../../git-receive-pack",
+    f"/{_NAME}.git/git-receive-pack/",
+    f"/{_NAME}.git/git-receive-pack;git-upload-pack",
+    f"http://git.local/{_NAME}.git/git-receive-pack",
     # Words that the gateway itself uses, and other cases.
-    "/push/manual-app.git/git-receive-pack",
-    "/push/manual-app.git/info/refs",
-    "/read/manual-app.git/git-receive-pack",
-    _PACK.title(),
-    "/manual-app/git-receive-pack",
+    f"/push/{_NAME}.git/git-receive-pack",
+    f"/push/{_NAME}.git/info/refs",
+    f"/read/{_NAME}.git/git-receive-pack",
+    f"/{_NAME.title()}.git/Git-Receive-Pack",
+    f"/{_NAME}/git-receive-pack",
     # A query that says one thing and a body that does another.
     f"{_PACK}?service=git-upload-pack",
     f"{_PACK}?git-upload-pack",
-    "/manual-app.git/git-upload-pack",
-    "/manual-app.git/git-upload-pack?service=git-receive-pack",
-    "/manual-app.git/info/refs?service=git-receive-pack",
-    "/manual-app.git/HEAD/git-receive-pack",
-    "/manual-app.git/objects/git-receive-pack",
+    f"/{_NAME}.git/git-upload-pack",
+    f"/{_NAME}.git/git-upload-pack?service=git-receive-pack",
+    f"/{_NAME}.git/info/refs?service=git-receive-pack",
+    f"/{_NAME}.git/HEAD/git-receive-pack",
+    f"/{_NAME}.git/objects/git-receive-pack",
 )
 _QUERIES = (
     "service=git-receive-pack",
@@ -94,7 +97,7 @@ def requests() -> Iterator[Request]:
         for target in _TARGETS:
             yield "POST", target, [*_CONTENT, *user, *protocol]
         for query in _QUERIES:
-            yield "GET", f"/manual-app.git/info/refs?{query}", [*user, *protocol]
+            yield "GET", f"/{_NAME}.git/info/refs?{query}", [*user, *protocol]
 
 
 def body(repository: Path, parent: str, branch: str) -> bytes:

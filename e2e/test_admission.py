@@ -4,6 +4,7 @@
 # delivery) and `prod` (the Build that stage and prod run, with its evidence).
 
 import json
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -90,21 +91,22 @@ def namespace(platform: Checkout, environment: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def untested(platform: Checkout, prod: Build) -> str:
+def untested(platform: Checkout, prod: Build, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A digest that is in the registry, and that no environment ever tested; as pods would name it."""
-    before = platform.git("rev-parse", "HEAD")
-    (platform.path / "manual-app" / "UNTESTED").write_text("nobody tested this\n", encoding="utf-8")
-    platform.commit("manual-app: not tested")
-    built = platform.delivery("build", "--format", "json").json
-    platform.git("reset", "--quiet", "--hard", before)
+    path = tmp_path_factory.mktemp("untested") / "repository"
+    subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", platform.path, path], check=True)
+    own = Checkout(path, platform.site)
+    (path / own.pipeline.image.context / "UNTESTED").write_text("nobody tested this\n", encoding="utf-8")
+    own.commit(f"{own.app}: not tested")
+    built = own.delivery("build", "--format", "json").json
     assert built["digest"] != prod.digest
-    return f"{platform.pipeline.image.repository}@{built['digest']}"
+    return f"{platform.context.site.image.name}@{built['digest']}"
 
 
 @pytest.fixture
 def tested(platform: Checkout, prod: Build) -> str:
     """What prod runs, as pods name it."""
-    return f"{platform.pipeline.image.repository}@{prod.digest}"
+    return f"{platform.context.site.image.name}@{prod.digest}"
 
 
 @pytest.fixture(autouse=True)
@@ -120,7 +122,7 @@ def prod_is_as_it_was(platform: Checkout, prod: Build) -> Iterator[None]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_is_refused_by_tag(platform: Checkout, prod: Build, environment: str, kind: str) -> None:
     """I cannot bring an image by its tag, in whatever kind of object I wrap it."""
-    tagged = f"{platform.pipeline.image.repository}:{prod.number}"
+    tagged = f"{platform.context.site.image.name}:{prod.number}"
     why = refused(create(platform, environment, manifest(kind, tagged)))
     assert f'image "{tagged}" is refused in {namespace(platform, environment)}' in why
 

@@ -83,7 +83,7 @@ def follows(platform: Checkout, environment: str, commit: str) -> None:
         )
     # Healthy may still be of the commit before.
     own = ("-n", platform.pipeline.environment(environment).namespace)
-    platform.kubectl(*own, "rollout", "status", "deployment/manual-app", "--timeout=90s")
+    platform.kubectl(*own, "rollout", "status", f"deployment/{platform.app}", "--timeout=90s")
 
 
 def uids(platform: Checkout, environment: str) -> set[str]:

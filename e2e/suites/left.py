@@ -4,16 +4,16 @@ afterwards. A fork writes these two anew for its own app, or makes them do nothi
 
 import httpx
 
-from e2e.suites import shop
+from e2e.suites import customer
 
 
-def leave(url: str) -> shop.Order:
+def leave(url: str) -> customer.Order:
     """Place an order with the environment at `url`, as a customer does."""
     with _http(url) as http:
-        return shop.place(http, shop.order())
+        return customer.place(http, customer.order())
 
 
-def find(url: str, left: shop.Order) -> None:
+def find(url: str, left: customer.Order) -> None:
     """Fail unless the order is as it was."""
     with _http(url) as http:
         answer = http.get(f"/orders/{left['id']}")

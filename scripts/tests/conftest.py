@@ -2,16 +2,12 @@
 
 import base64
 import gc
-import hashlib
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 from delivery import context as contexts
@@ -21,6 +17,7 @@ from local import paths, platforms, released, tools
 from local.catalog import Catalog
 
 from scripts.tests import signing
+from scripts.tests.shelf import Shelf, serving_registry
 from scripts.tests.steps import built, cluster, helm_once, rendered
 from scripts.tests.world import ROOT, SIGNERS, World, begin, leads
 
@@ -110,108 +107,13 @@ def signers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 HTPASSWD = "delivery:$2b$04$UBtw7Y74qP0j93VWeVSQpOqzEYfkjqxWbtx.hMRwZMc/krtV0FADG\n"
 
 
-@dataclass(frozen=True)
-class Shelf:
-    """A real registry with a login, and a way to put tiny images on it."""
-
-    port: int
-
-    def push(
-        self,
-        build: str,
-        revision: str,
-        *tags: str,
-        version: str = "1.2.3",
-        layer: bytes = b"",
-        architecture: str = "amd64",
-    ) -> str:
-        """An image that says of itself what ours say, under these tags; its digest."""
-        labels = {"delivery.build": build, "org.opencontainers.image.version": version}
-        said = {"Labels": labels | {"org.opencontainers.image.revision": revision}}
-        config = json.dumps({"architecture": architecture, "os": "linux", "config": said}).encode()
-        kind = "application/vnd.docker.distribution.manifest.v2+json"
-        manifest = {
-            "schemaVersion": 2,
-            "mediaType": kind,
-            "config": self._blob(config, "application/vnd.docker.container.image.v1+json"),
-            "layers": [self._blob(layer, "application/vnd.docker.image.rootfs.diff.tar.gzip")],
-        }
-        return self.put(manifest, *tags)
-
-    def index(self, children: dict[str, str], *tags: str) -> str:
-        """An index as `docker buildx build --platform … --push` makes it: digest -> platform; its digest.
-
-        What is for `unknown/unknown` is an attestation about the first.
-        """
-        kind = "application/vnd.oci.image.index.v1+json"
-        listed = []
-        for digest, platform in children.items():
-            size = len(self.ask("GET", f"manifests/{digest}", headers={"Accept": "*/*"}).content)
-            system, architecture = platform.split("/")
-            one: dict[str, object] = {
-                "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
-                "digest": digest,
-                "size": size,
-                "platform": {"os": system, "architecture": architecture},
-            }
-            if system == "unknown":
-                one["annotations"] = {"vnd.docker.reference.type": "attestation-manifest"}
-            listed.append(one)
-        return self.put({"schemaVersion": 2, "mediaType": kind, "manifests": listed}, *tags)
-
-    def put(self, manifest: dict[str, Any], *tags: str) -> str:
-        """A manifest or an index under these tags, or under its digest alone; its digest."""
-        body = json.dumps(manifest).encode()
-        digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
-        for tag in tags or (digest,):
-            headers = {"Content-Type": manifest["mediaType"]}
-            self.ask("PUT", f"manifests/{tag}", content=body, headers=headers)
-        return digest
-
-    def ask(self, method: str, path: str, **options: object) -> httpx.Response:
-        """One request to the repository manual-app."""
-        url = path if path.startswith("http") else f"http://localhost:{self.port}/v2/manual-app/{path}"
-        answer = httpx.request(
-            method, url, auth=("delivery", "secret"), trust_env=False, verify=False, **options
-        )  # type: ignore[arg-type]
-        answer.raise_for_status()
-        return answer
-
-    def _blob(self, content: bytes, kind: str) -> dict[str, object]:
-        digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-        upload = self.ask("POST", "blobs/uploads/").headers["location"]
-        self.ask("PUT", str(httpx.URL(upload).copy_merge_params({"digest": digest})), content=content)
-        return {"mediaType": kind, "size": len(content), "digest": digest}
-
-
 @pytest.fixture
 def shelf(world: World, tmp_path: Path, program: Callable[[str], Path]) -> Iterator[Shelf]:
     """The registry that this test talks to."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     (tmp_path / "htpasswd").write_text(HTPASSWD)
-    (tmp_path / "registry.yml").write_text(
-        "version: 0.1\nlog: {level: error}\n"
-        f"storage: {{filesystem: {{rootdirectory: {tmp_path}/registry}}, delete: {{enabled: true}}}}\n"
-        f"http: {{addr: 'localhost:{port}'}}\n"
-        f"auth: {{htpasswd: {{realm: test, path: {tmp_path}/htpasswd}}}}\n"
-    )
-    command = [str(program("registry")), "serve", str(tmp_path / "registry.yml")]
-    with (
-        open(tmp_path / "registry.log", "w") as log,
-        subprocess.Popen(command, stdout=log, stderr=log) as process,
-    ):
-        try:
-            for _ in range(200):
-                try:
-                    httpx.get(f"http://localhost:{port}/v2/", trust_env=False, verify=False)
-                    break
-                except httpx.TransportError:
-                    time.sleep(0.02)
-            yield Shelf(port)
-        finally:
-            process.kill()
+    settings = f"auth: {{htpasswd: {{realm: test, path: {tmp_path}/htpasswd}}}}\n"
+    with serving_registry(program("registry"), tmp_path, settings) as port:
+        yield Shelf(port)
 
 
 @pytest.fixture

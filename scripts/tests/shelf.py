@@ -31,10 +31,8 @@ class Shelf:
         architecture: str = "amd64",
     ) -> str:
         """An image that says of itself what ours say, under these tags; its digest."""
-        said = {
-            "Env": [f"APP_BUILD={build}", f"APP_VERSION={version}", f"APP_REVISION={revision}"],
-            "Labels": {"org.opencontainers.image.revision": revision},
-        }
+        labels = {"delivery.build": build, "org.opencontainers.image.version": version}
+        said = {"Labels": labels | {"org.opencontainers.image.revision": revision}}
         config = json.dumps({"architecture": architecture, "os": "linux", "config": said}).encode()
         kind = "application/vnd.docker.distribution.manifest.v2+json"
         manifest = {

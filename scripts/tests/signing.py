@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from delivery.parts import cosign
 from delivery.parts.cosign import CosignFailed, Envelope, Key, NotVerified, envelope
+from delivery.site import ImageRepository
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 DSSE = "application/vnd.dsse.envelope.v1+json"
@@ -56,19 +57,18 @@ def sign(statement: bytes, key: Key) -> Envelope:
     return envelope(json.dumps(document).encode())
 
 
-def attach(image: str, signed: Envelope, docker_config: Path | None) -> None:
-    """Add a signed statement to those that an image (repository@digest) has."""
-    there = Attachments.of(image, docker_config)
+def attach(repository: ImageRepository, digest: str, signed: Envelope) -> None:
+    """Add a signed statement to those that an image has."""
+    there = Attachments.of(repository.at(digest), repository.docker_config)
     there.write([*there.read(), signed.text])
 
 
-def verify(image: str, predicate_type: str, public: Path, docker_config: Path | None) -> list[Envelope]:
+def verify(repository: ImageRepository, digest: str, predicate_type: str, public: Path) -> list[Envelope]:
     """Those statements of one kind about an image that this key signed; NotVerified when there is none."""
-    digest = image.partition("@sha256:")[2]
     found = [
         one
-        for text in Attachments.of(image, docker_config).read()
-        if (one := signed_by(text, public)) and _about(one, digest, predicate_type)
+        for text in Attachments.of(repository.at(digest), repository.docker_config).read()
+        if (one := signed_by(text, public)) and _about(one, digest.removeprefix("sha256:"), predicate_type)
     ]
     if not found:
         raise NotVerified("no matching attestations", "look what is attached")

@@ -28,8 +28,8 @@ from delivery.parts.registry import (
     RegistryRefused,
     RegistryUnreachable,
     RegistryUntrusted,
-    Repository,
 )
+from delivery.site import ImageRepository
 from local import tools
 from local.catalog import Catalog
 
@@ -78,9 +78,9 @@ def token_door(stock: Shelf, authority: Authority) -> Iterator[Door]:
         yield one
 
 
-def at(door: Door, **changes: Any) -> Repository:
+def at(door: Door, **changes: Any) -> ImageRepository:
     """The repository behind a door, as a site names it."""
-    return Repository(**{"name": f"{door.host}/{PATH}", "ca": door.authority.file, **changes})
+    return ImageRepository(**{"name": f"{door.host}/{PATH}", "ca": door.authority.file, **changes})
 
 
 def log_in(home: Path, host: str, word: str = "secret") -> None:
@@ -222,7 +222,7 @@ def test_the_systems_authorities_still_count(
 def test_a_host_that_speaks_no_tls(stock: Shelf) -> None:
     """Plain HTTP is never spoken unasked: a site without it that names such a host is told so."""
     with (
-        Registry(Repository(name=f"localhost:{stock.port}/{PATH}")) as registry,
+        Registry(ImageRepository(name=f"localhost:{stock.port}/{PATH}")) as registry,
         pytest.raises(RegistryUnreachable, match="does not speak TLS"),
     ):
         registry.ping()
@@ -356,7 +356,7 @@ def test_docker_hub_goes_by_many_names(docker_home: Path) -> None:
 
 def test_something_else_than_a_registry(docker_home: Path) -> None:
     """A web site in a registry's place is told from one: not an empty repository, not a traceback."""
-    from scripts.tests.played import Answering, serving
+    from scripts.tests.fake_cluster import Answering, serving
 
     class Site(Answering):
         def do_GET(self) -> None:
@@ -368,7 +368,7 @@ def test_something_else_than_a_registry(docker_home: Path) -> None:
         do_HEAD = do_GET
 
     with serving(Site) as port:
-        site = Repository(name=f"localhost:{port}/{PATH}", plain_http=True)
+        site = ImageRepository(name=f"localhost:{port}/{PATH}", plain_http=True)
         with Registry(site) as registry, pytest.raises(LoginRefused):
             registry.digest("15")
 
@@ -378,7 +378,10 @@ def test_something_else_than_a_registry(docker_home: Path) -> None:
 
         do_HEAD = do_GET
 
-    with serving(Page) as port, Registry(Repository(name=f"localhost:{port}/x", plain_http=True)) as registry:
+    with (
+        serving(Page) as port,
+        Registry(ImageRepository(name=f"localhost:{port}/x", plain_http=True)) as registry,
+    ):
         with pytest.raises(RegistryRefused, match="an answer that no registry gives"):
             registry.tags()
         with pytest.raises(RegistryRefused, match="named no digest"):
@@ -538,7 +541,7 @@ def test_our_tokens_are_real_ones(
                 b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}'
             )
             manifest = Manifest("", "application/vnd.oci.image.index.v1+json", index)
-            with Registry(Repository(name=f"localhost:{port}/{PATH}", ca=authority.file)) as registry:
+            with Registry(ImageRepository(name=f"localhost:{port}/{PATH}", ca=authority.file)) as registry:
                 assert registry.tags() == []
                 registry.tag(manifest, "15")
                 found = registry.manifest("15")
@@ -546,7 +549,7 @@ def test_our_tokens_are_real_ones(
                 assert found.body == index
             log_in(docker_home, f"localhost:{port}", word="guess")
             with (
-                Registry(Repository(name=f"localhost:{port}/{PATH}", ca=authority.file)) as registry,
+                Registry(ImageRepository(name=f"localhost:{port}/{PATH}", ca=authority.file)) as registry,
                 pytest.raises(LoginRefused),
             ):
                 registry.tags()

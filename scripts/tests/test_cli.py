@@ -93,7 +93,7 @@ def test_errors(
     [
         ("--site local verify", 4, "site local is not up", "start it: delivery up"),
         ("--site e2e verify", 4, "site e2e is not up", "start it: delivery up"),
-        ("--site none verify", 2, "there is no site 'none'", "local, e2e, team"),
+        ("--site none verify", 2, "there is no site 'none'", "one of: local, e2e, "),
         ("--site team up", 2, "site team is not made here", "local sites of pipeline.yaml: local, e2e"),
         ("--site team down --force", 2, "site team is not made here", "local, e2e"),
         ("--site team doctor", 2, "site team is not made here", "local, e2e"),

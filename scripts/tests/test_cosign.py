@@ -71,10 +71,10 @@ def test_cosign_takes_what_our_own_signer_made(
         "commit": ["gitCommit"],
     }
     signing.remove(monkeypatch)
-    asked = (f"{image.here}@{digest}", statements.TEST_RESULT)
-    assert cosign.verify(*asked, keys.public(stocked.context.site, "stage"), image.docker_config)
+    asked = (image, digest, statements.TEST_RESULT)
+    assert cosign.verify(*asked, keys.public(stocked.context.site, "stage"))
     with pytest.raises(cosign.NotVerified):
-        cosign.verify(*asked, keys.public(stocked.context.site, "dev"), image.docker_config)
+        cosign.verify(*asked, keys.public(stocked.context.site, "dev"))
 
 
 @pytest.mark.slow
@@ -86,14 +86,14 @@ def test_our_own_signer_takes_what_cosign_made(
     site, stage = world.context.site, world.context.environment("stage")
     world.prove(stage, digest)
     world.prove(world.context.environment("dev"), digest)
-    asked = (f"{site.image.here}@{digest}", statements.TEST_RESULT)
-    [by_cosign] = cosign.verify(*asked, keys.public(site, "stage"), site.image.docker_config)
+    asked = (site.image, digest, statements.TEST_RESULT)
+    [by_cosign] = cosign.verify(*asked, keys.public(site, "stage"))
     signing.install(monkeypatch)
-    [by_us] = cosign.verify(*asked, keys.public(site, "stage"), site.image.docker_config)
+    [by_us] = cosign.verify(*asked, keys.public(site, "stage"))
     assert by_us.same(by_cosign)
     with pytest.raises(cosign.NotVerified):
-        cosign.verify(*asked, keys.public(site, "prod"), site.image.docker_config)
-    assert len(signing.Attachments.of(asked[0], site.image.docker_config).read()) == 2
+        cosign.verify(*asked, keys.public(site, "prod"))
+    assert len(signing.Attachments.of(site.image.at(digest), site.image.docker_config).read()) == 2
 
 
 @pytest.mark.slow

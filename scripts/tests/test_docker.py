@@ -23,6 +23,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 from delivery.errors import BadInput, DeliveryError, PlatformError
 from delivery.parts import buildkit, daemon, docker, pulling
+from delivery.site import ImageRepository
 
 from scripts.tests.fake_cluster import Answering, serving
 
@@ -32,8 +33,8 @@ pytestmark = [
 ]
 ONE, TWO = (f"sha256:{letter * 64}" for letter in "ab")
 PINNED = f"python:3.11-slim-bookworm@{ONE}"
-REPOSITORY = Repository(
-    "registry.local:5000/manual-app", reached="localhost:5001/manual-app", plain_http=True
+REPOSITORY = ImageRepository(
+    name="registry.local:5000/manual-app", reached="localhost:5001/manual-app", plain_http=True
 )
 CONTAINERD = [["driver-type", "io.containerd.snapshotter.v1"]]
 
@@ -198,7 +199,7 @@ def test_a_push_without_a_login(played: Daemon, home: Path) -> None:
     """A registry that refuses a push is named with the login that was sent, and with the file it is from."""
     said = "denied: requested access to the resource is denied"
     played.stream = [*PUSHING, {"error": said}]
-    elsewhere = Repository(name="ghcr.io/acme/shop")
+    elsewhere = ImageRepository(name="ghcr.io/acme/shop")
     with pytest.raises(
         docker.PushFailed, match=re.escape(f"nobody: no login in {home}/config.json")
     ) as refused:
@@ -216,7 +217,7 @@ def test_a_push_to_a_registry_that_docker_does_not_trust(played: Daemon) -> None
     with pytest.raises(
         docker.CertificateUnknown, match=r"certificate of registry\.acme\.test:5443"
     ) as refused:
-        docker.push(Repository(name="registry.acme.test:5443/shop"), "15")
+        docker.push(ImageRepository(name="registry.acme.test:5443/shop"), "15")
     assert "/etc/docker/certs.d/registry.acme.test:5443/ca.crt" in refused.value.hint
 
 

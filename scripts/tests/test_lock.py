@@ -20,6 +20,9 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 LINUX = ("x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu")
 MACOS = ("x86_64-apple-darwin", "aarch64-apple-darwin")
 
+# Published without a wheel, and nothing but Python: setuptools makes one in a second (python-dxf's parser of a header).
+SDISTS = ("www-authenticate",)
+
 # Machine by machine: `make` on a laptop, the service in its image (whose Python is 3.11), Go where it is missing.
 MACHINES = (
     *((TOOLS, python, platform) for python in PYTHONS for platform in (*LINUX, *MACOS)),
@@ -45,6 +48,7 @@ def resolved(lock: Path, python: str, platform: str) -> dict[tuple[str, str], se
             # It need not look for the other Python: it knows what that one would take.
             *("--python", sys.executable, "--python-version", python, "--python-platform", platform),
             *("--only-binary", ":all:", "--no-header", *_index()),
+            *(word for name in SDISTS for word in ("--no-binary", name)),
         ],
         capture_output=True,
         text=True,
@@ -53,7 +57,9 @@ def resolved(lock: Path, python: str, platform: str) -> dict[tuple[str, str], se
     assert answer.returncode == 0, answer.stderr
     return {
         (package["name"], package["version"]): {
-            f"sha256:{wheel['hashes']['sha256']}" for wheel in package.get("wheels", ())
+            f"sha256:{file['hashes']['sha256']}"
+            for file in (*package.get("wheels", ()), *filter(None, [package.get("sdist")]))
+            if "wheels" in package or package["name"] in SDISTS
         }
         for package in tomllib.loads(answer.stdout)["packages"]
     }

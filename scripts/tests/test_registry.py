@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,17 @@ import pytest
 from delivery import context as contexts
 from delivery.build import image
 from delivery.errors import BadInput, PlatformError, Refused
+from delivery.files import write_private
 from delivery.parts.git import Repository
-from delivery.parts.registry import Falsified, Login, Registry, RegistryRefused, RegistryUnreachable, connect
+from delivery.parts.registry import (
+    Falsified,
+    LoginRefused,
+    Registry,
+    RegistryRefused,
+    RegistryUnreachable,
+    connect,
+)
+from delivery.site import ImageRepository
 from local import credentials
 
 if TYPE_CHECKING:
@@ -143,7 +153,7 @@ def test_tags(stocked: World, shelf: Shelf) -> None:
     with opened(stocked) as registry:
         assert sorted(registry.tags()) == sorted(["15", REVISION, "latest"])
     ours = registry.repository
-    elsewhere = registries.Repository(
+    elsewhere = ImageRepository(
         name=f"{ours.host}/nobody/nothing", plain_http=True, docker_config=ours.docker_config
     )
     with Registry(elsewhere) as nothing:
@@ -163,11 +173,15 @@ def test_a_second_tag_is_the_same_digest(stocked: World, shelf: Shelf) -> None:
 
 def test_wrong_login(stocked: World, shelf: Shelf) -> None:
     """A registry that does not take our login is an error with a remedy, not an empty registry."""
-    login = {"username": "delivery", "password": "guess"}
-    write_private(stocked.cluster.state / "credentials.json", json.dumps({"registry": login, "git": login}))
+    repository = stocked.context.site.image
+    assert repository.docker_config
+    word = base64.b64encode(b"delivery:guess").decode()
+    write_private(
+        repository.docker_config / "config.json", json.dumps({"auths": {repository.host: {"auth": word}}})
+    )
     with (
-        Registry(stocked.context.site.image.host, Login("delivery", "guess")) as registry,
-        pytest.raises(RegistryRefused, match="login") as refused,
+        opened(stocked) as registry,
+        pytest.raises(LoginRefused, match="our login, delivery of /") as refused,
     ):
         registry.tags()
     assert "guess" not in str(refused.value)
@@ -176,7 +190,7 @@ def test_wrong_login(stocked: World, shelf: Shelf) -> None:
 
 def test_registry_down(world: World) -> None:
     """A registry that is down is named, and what it holds is unknown."""
-    nowhere = registries.Repository(name="localhost:1/manual-app", plain_http=True)
+    nowhere = ImageRepository(name="localhost:1/manual-app", plain_http=True)
     with (
         Registry(nowhere, seconds=1) as registry,
         pytest.raises(RegistryUnreachable, match="localhost:1 does not answer") as refused,

@@ -27,7 +27,7 @@ _SUFFIXES = ("-migrate-0123456789ab", "-e2e-control-plane")
 
 @dataclass(frozen=True)
 class Spelling:
-    """A name as Kubernetes, registries and folders write it, and as Python, Prometheus and PostgreSQL do.
+    """A name as Kubernetes, registries and folders write it, and as Python, Prometheus and databases do.
 
     The two always differ. Where they were alike, the app's folder would stand in the way of its own Python package
     (`import shop` finds shop/ before shop/shop/), and a next name could not tell which one is meant.
@@ -104,7 +104,7 @@ def _module_taken(module: str) -> str:
 
     if keyword.iskeyword(module):
         return f"{module} is a word of Python"
-    if module in sys.stdlib_module_names:
+    if module in sys.stdlib_module_names or module == "test":  # Python leaves its own tests out of that list
         return f"it would hide Python's own module {module}"
     if owners := packages_distributions().get(module):
         return f"it would hide the module {module} of {owners[0]}"
