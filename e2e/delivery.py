@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from delivery import context as contexts
@@ -19,9 +19,9 @@ from delivery import pipeline as pipelines
 from delivery.context import Context
 from delivery.parts import git, programs
 from delivery.pipeline import Environment, Pipeline
-from local import cluster as clusters
-from local import images, kind, preload
-from local.cluster import Cluster
+
+if TYPE_CHECKING:
+    from local.cluster import Cluster
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,11 @@ class Checkout:
         return contexts.load(self.site, self.path)
 
     @property
-    def cluster(self) -> Cluster:
+    def cluster(self) -> "Cluster":
         """The local cluster that the site is, where it is one."""
+        # Here, not above: the suites are run by pytest past this module, also where scripts/local was deleted.
+        from local import cluster as clusters
+
         return clusters.chosen(self.site, self.path)
 
     @property
@@ -201,6 +204,8 @@ class Checkout:
 
     def platform_image(self, name: str) -> str:
         """One of the platform's images as pods name it: `python`, which has an interpreter, or another."""
+        from local import images, kind, preload
+
         return f"{preload.REPOSITORY}/{name}@{kind.digests(self.cluster, images.source().node)[name]}"
 
     def url(self, environment: str) -> str:

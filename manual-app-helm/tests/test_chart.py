@@ -446,6 +446,16 @@ def test_images_are_pinned(helm: Helm, environment: str) -> None:
         assert re.fullmatch(r"registry\.local:5000/[a-z0-9/-]+@sha256:[0-9a-f]{64}", image)
 
 
+def test_a_private_registry(helm: Helm) -> None:
+    """My registry lets nobody pull without a login: every pod, the database's and the stand-in's too, brings it."""
+    assert not any("imagePullSecrets" in pod for pod in pod_specs(helm.environment("dev")).values())
+    secrets = [{"name": "registry"}]
+    values = helm.values("dev") | {"global": {"imagePullSecrets": secrets}}
+    pods = pod_specs(helm.render("dev", values))
+    assert len(pods) == 4
+    assert all(pod["imagePullSecrets"] == secrets for pod in pods.values())
+
+
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_migration_is_the_same_image(helm: Helm, environment: str) -> None:
     """The migration runs the very image that is deployed, after its database is there, and is no replica of the app."""

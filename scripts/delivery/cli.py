@@ -271,11 +271,14 @@ def policy(
         list[str] | None,
         typer.Option(help="A pinned image that may run beside what the chart names, repeatable."),
     ] = None,
+    cluster: Annotated[
+        str | None, typer.Option("--context", help="Only for the cluster of this context of the site.")
+    ] = None,
 ) -> None:
     """Print what the cluster is to refuse by itself, for `kubectl apply --server-side -f -`."""
     from delivery.verbs import policy as policies
 
-    _print(policies.run(_context(), image or ()))
+    _print(policies.run(_context(), image or (), cluster))
 
 
 @environment_app.command("add")

@@ -7,7 +7,8 @@ images in this cluster, and policy-controller is installed, which decides by the
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from delivery.desired import derived, policy
@@ -35,8 +36,16 @@ _PLAIN_HTTP = ("registry.local:", "registry.localhost:")
 
 def install(kind: KindCluster, catalog: Catalog, cluster: Cluster, digests: Mapping[str, str]) -> None:
     """Apply the policies and policy-controller: closed from here on, `wait` returns when it lets in what is tested."""
-    root = cluster.root
     _public_keys(cluster)  # before anything is applied
+    with controller_folder(catalog, cluster.root, digests) as folder:
+        installing.apply(kind, "--force-conflicts", "-k", folder)
+    policies = policy.pinned_images(cluster.pipeline, cluster.image, _platform(digests))
+    installing.apply(kind, "--force-conflicts", "-f", "-", text=policy.stream(policies))
+
+
+@contextmanager
+def controller_folder(catalog: Catalog, root: Path, digests: Mapping[str, str]) -> Iterator[str]:
+    """A folder for `kubectl apply -k` with policy-controller, as it is preloaded in the nodes; gone afterwards."""
     source, folder = catalog.module.source(MODULE) / "config", root / "policy"
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary, CONTROLLER)
@@ -46,9 +55,7 @@ def install(kind: KindCluster, catalog: Catalog, cluster: Cluster, digests: Mapp
             (work / "upstream" / file.name).write_bytes(file.read_bytes())
         deployment = controller(folder, f"{REPOSITORY}/{CONTROLLER}@{digests[CONTROLLER]}")
         (work / "deployment.yaml").write_text(json.dumps(deployment))
-        installing.apply(kind, "--force-conflicts", "-k", str(work))
-    policies = policy.pinned_images(root, cluster.image, _platform(digests))
-    installing.apply(kind, "--force-conflicts", "-f", "-", text=policy.stream(policies))
+        yield str(work)
 
 
 def wait(kind: KindCluster, catalog: Catalog, cluster: Cluster, digests: Mapping[str, str]) -> None:

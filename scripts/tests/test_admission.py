@@ -15,7 +15,7 @@ from delivery.errors import BadInput, PlatformError, Refused
 from delivery.parts import programs
 from delivery.parts.admission import refusal
 from delivery.signed import statements
-from delivery.site import GitServer, ImageRepository, Signer, Site
+from delivery.site import ArgoCD, GitServer, ImageRepository, Place, Signer, Site
 from delivery.verbs import policy as policies
 from delivery.verbs.policy import public_keys
 from local import admission, paths
@@ -58,7 +58,7 @@ def resources(rules: list[dict[str, Any]]) -> dict[str, set[str]]:
 
 @pytest.fixture
 def pinned() -> list[dict[str, Any]]:
-    return policy.pinned_images(ROOT, REPOSITORY, PLATFORM)
+    return policy.pinned_images(pipelines.load(ROOT), REPOSITORY, PLATFORM)
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_stage_and_prod_are_guarded(pinned: list[dict[str, Any]]) -> None:
         m["metadata"]["name"]: m["metadata"].get("labels", {}) for m in load(ROOT / "policy/namespaces.yaml")
     }
     selector = pinned[1]["spec"]["matchResources"]["namespaceSelector"]["matchLabels"]
-    assert selector == {"delivery/admission": "pinned"}
+    assert selector == {"delivery/admission": "pinned", "delivery/app": "manual-app"}
     guarded = [name for name, own in labels.items() if selector.items() <= own.items()]
     assert guarded == ["stage", "prod"]
     assert [name for name, own in labels.items() if own.get("policy.sigstore.dev/include") == "true"] == [
@@ -183,7 +183,8 @@ def test_what_was_not_filled_in_is_not_applied(tmp_path: Path) -> None:
     file = tmp_path / policy.PINNED
     file.write_text(file.read_text().replace("name: platform\n", "name: others\n"))
     with pytest.raises(BadInput, match="set-by-policy"):
-        policy.pinned_images(tmp_path, REPOSITORY, PLATFORM)
+        text = (ROOT / "pipeline.yaml").read_text()
+        policy.pinned_images(pipelines.parse(text, tmp_path), REPOSITORY, PLATFORM)
 
 
 def test_a_stale_policy_is_not_applied(tmp_path: Path) -> None:
@@ -217,7 +218,9 @@ def test_policies_for_a_cluster_of_our_own(ours: Context) -> None:
     found = list(YAML(typ="safe").load_all(policies.run(ours, [side_car])))
     assert [one["kind"] for one in found].count("Namespace") == 4
     (pinned,) = (
-        one for one in found if one["metadata"]["name"] == "pinned-images" and "variables" in one["spec"]
+        one
+        for one in found
+        if one["metadata"]["name"] == "manual-app-pinned-images" and "variables" in one["spec"]
     )
     (allowed,) = (one["expression"] for one in pinned["spec"]["variables"] if one["name"] == "platform")
     beside = [f"registry.local:5000/platform/{name}@{DIGEST}" for name in ("postgresql", "python")]
@@ -225,6 +228,20 @@ def test_policies_for_a_cluster_of_our_own(ours: Context) -> None:
     app, others = (one["spec"] for one in found if one["kind"] == "ClusterImagePolicy")
     assert app["authorities"][0]["key"]["data"] == KEY
     assert [one["glob"] for one in others["images"]] == sorted([*beside, side_car])
+
+
+def test_each_cluster_gets_its_own_namespaces(ours: Context) -> None:
+    """prod is in a cluster of its own: `delivery policy --context` prints for each what is there, and what all need."""
+    places = {one.name: Place(context="live" if one.name == "prod" else "test") for one in ours.environments}
+    site = ours.site.model_copy(update={"environments": places, "argocd": ArgoCD(context="test")})
+    apart = Context(ours.pipeline, site)
+    for cluster, namespaces in (("test", {"dev", "stage", "argocd"}), ("live", {"prod"})):
+        found = list(YAML(typ="safe").load_all(policies.run(apart, cluster=cluster)))
+        assert {one["metadata"]["name"] for one in found if one["kind"] == "Namespace"} == namespaces
+        assert [one["kind"] for one in found].count("ClusterImagePolicy") == 2
+    with pytest.raises(BadInput, match="has no environment in context nowhere") as caught:
+        policies.run(apart, cluster="nowhere")
+    assert "test, live" in caught.value.hint
 
 
 def test_an_image_that_is_not_pinned_is_never_allowed(ours: Context) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from delivery import pipeline as pipelines
-from delivery.desired import derived
+from delivery.desired import derived, policy
 from delivery.errors import Refused
 from delivery.pipeline import Pipeline
 from local import cluster as clusters
@@ -94,10 +94,7 @@ def test_each_application_is_what_pipeline_says(kustomize: Kustomize, strategy: 
         application = found[environment.application]
         assert application["metadata"] == {"name": environment.application, "namespace": "argocd"}
         spec, source = application["spec"], application["spec"]["source"]
-        assert (spec["project"], spec["destination"]["namespace"]) == (
-            environment.name,
-            environment.namespace,
-        )
+        assert (spec["project"], spec["destination"]["namespace"]) == (environment.namespace,) * 2
         assert source["repoURL"] == REPOSITORY
         assert source["helm"]["releaseName"] == PIPELINE.chart.release
         assert [f"{source['path']}/{file}" for file in source["helm"]["valueFiles"]] == [environment.values]
@@ -133,7 +130,7 @@ def test_each_project_allows_our_repository_into_its_namespace(kustomize: Kustom
     found = kustomize(ROOT / "argocd" / "projects")
     assert list(found) == sorted(NAMES)
     for environment in PIPELINE.environments:
-        spec = found[environment.name]["spec"]
+        spec = found[environment.namespace]["spec"]
         assert spec["sourceRepos"] == [REPOSITORY]
         assert [one["namespace"] for one in spec["destinations"]] == [environment.namespace]
         assert spec["clusterResourceWhitelist"] == []
@@ -153,6 +150,26 @@ def test_a_local_platform_reads_its_own_git_server(
     for folder, found in applied.items():
         text = json.dumps(kustomize(ROOT / "argocd" / folder))
         assert found == json.loads(text.replace(REPOSITORY, url))
+
+
+def test_two_apps_live_in_one_cluster() -> None:
+    """Another team's app came from the same template: no project, no policy and no namespace of ours has its name."""
+    text = (ROOT / "pipeline.yaml").read_text()
+    for environment in PIPELINE.environments:
+        text = text.replace(f"namespace: {environment.namespace}\n", f"namespace: shop-{environment.name}\n")
+    theirs = pipelines.parse(text.replace("manual-app", "shop"), ROOT)
+    ours, other = (_called(pipeline) for pipeline in (PIPELINE, theirs))
+    assert len(ours) == len(other)
+    assert ours & other == {("Namespace", "argocd")}
+
+
+def _called(pipeline: Pipeline) -> set[tuple[str, str]]:
+    """Kind and name of every object that follows."""
+    yaml = YAML(typ="safe", pure=True)
+    texts = [text for path, text in derived.files(pipeline).items() if "kustomization" not in path]
+    objects = [one for text in texts for one in yaml.load_all(text)]
+    objects += policy.pinned_images(pipeline, "registry.example/app", [])[:2]
+    return {(one["kind"], one["metadata"]["name"]) for one in objects}
 
 
 def test_one_environment_more(tmp_path: Path, kustomize: Kustomize) -> None:

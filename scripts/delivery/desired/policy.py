@@ -19,9 +19,16 @@ PINNED = "policy/pinned-images.yaml"
 Manifest = dict[str, Any]
 
 
-def pinned_images(root: Path, repository: str, platform: Collection[str]) -> list[Manifest]:
-    """The API server's own policies: `repository` by any digest, of everything else these references."""
-    manifests = _load(root, PINNED)
+def pinned_images(pipeline: Pipeline, repository: str, platform: Collection[str]) -> list[Manifest]:
+    """The API server's own policies: `repository` by any digest, of everything else these references.
+
+    They hold in the namespaces of this app alone, and have its name: the cluster may have other apps.
+    """
+    manifests, app = _load(pipeline.root, PINNED), pipeline.chart.release
+    policy, binding = manifests[:2]
+    policy["metadata"]["name"] = binding["metadata"]["name"] = f"{app}-{policy['metadata']['name']}"
+    binding["spec"]["policyName"] = policy["metadata"]["name"]
+    binding["spec"]["matchResources"]["namespaceSelector"]["matchLabels"]["delivery/app"] = app
     values = {"repository": json.dumps(repository), "platform": json.dumps(sorted(platform))}
     for variable in manifests[0]["spec"]["variables"]:
         if variable["name"] in values:
@@ -52,9 +59,9 @@ def evidence(
     return _filled([app, others] if platform else [app], derived.EVIDENCE)
 
 
-def namespaces(root: Path) -> list[Manifest]:
-    """The namespaces, with the labels that the policies go by."""
-    return _load(root, derived.NAMESPACES)
+def namespaces(root: Path, wanted: Collection[str]) -> list[Manifest]:
+    """Those of the namespaces, with the labels that the policies go by."""
+    return [one for one in _load(root, derived.NAMESPACES) if one["metadata"]["name"] in wanted]
 
 
 def check(pipeline: Pipeline, root: Path) -> None:

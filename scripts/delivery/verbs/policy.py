@@ -4,27 +4,46 @@ from collections.abc import Collection
 
 from delivery.context import Context
 from delivery.desired import derived, policy
-from delivery.errors import PlatformError
+from delivery.errors import BadInput, PlatformError
 from delivery.signed import keys
 
 
-def run(context: Context, images: Collection[str] = ()) -> str:
+def run(context: Context, images: Collection[str] = (), cluster: str | None = None) -> str:
     """Namespaces and policies as one YAML stream, for this site's repository, its keys and this chart.
 
+    `cluster` is the context of one cluster of the site: only the namespaces that are there. BadInput when nothing is.
     `images` are pinned references that may run in a guarded environment, beside those that the chart names. Refused
     when policy/ is stale, PlatformError when a public key is missing.
     """
     root, repository = context.checkout, context.site.image.name
+    namespaces = policy.namespaces(root, _there(context, cluster))
     policy.check(context.pipeline, root)
     signed_by = public_keys(context)
     platform = policy.beside(context.pipeline, root) | set(images)
     return policy.stream(
         [
-            *policy.namespaces(root),
-            *policy.pinned_images(root, repository, platform),
+            *namespaces,
+            *policy.pinned_images(context.pipeline, repository, platform),
             *policy.evidence(root, repository, platform, signed_by),
         ]
     )
+
+
+def _there(context: Context, cluster: str | None) -> set[str]:
+    site, places = context.site, context.site.environments
+    found = {
+        one.namespace
+        for one in context.environments
+        if cluster is None or (one.name in places and places[one.name].context == cluster)
+    }
+    if not found:
+        named = dict.fromkeys(place.context for place in places.values() if place.context)
+        raise BadInput(
+            f"site {site.name} has no environment in context {cluster}",
+            f"one of: {', '.join(named) or 'none, see its environments in pipeline.yaml'}",
+        )
+    hub = site.argocd.context
+    return found | ({site.argocd.namespace} if cluster is None or hub in (None, cluster) else set())
 
 
 def public_keys(context: Context) -> dict[str, str]:
