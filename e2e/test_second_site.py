@@ -1,7 +1,7 @@
 """A second site that nobody's defaults fit: TLS under its own authority, tokens, prod in a cluster of its own.
 
-The fork is adopted, has one environment more, and no scripts/local; it is built, tested, promoted and proven with nothing
-but what pipeline.yaml says. Needs root on Linux; e2e/second says what is put on this host, and takes it away again.
+The fork is adopted, has one environment more, and no scripts/local; it is built, tested, promoted and proven with
+nothing but what pipeline.yaml says. Needs root on Linux; e2e/second says what is put on this host, and takes it away again.
 """
 
 import json
@@ -107,7 +107,7 @@ def test_the_clusters_refuse_by_themselves(story: Story, environment: str) -> No
 
 
 def test_prod_refuses_a_digest_without_evidence(story: Story) -> None:
-    """A digest of our own repository that nobody tested: prod's cluster looks into the private registry, and refuses."""
+    """A digest of our own repository that nobody tested: prod's cluster looks into the registry, and refuses."""
     team = story.world.team
     before = team.git("rev-parse", "HEAD")
     (team.path / team.pipeline.image.context / "UNTESTED").write_text("nobody tested this\n")

@@ -184,13 +184,13 @@ class Clusters:
             return (
                 Reached(None)
                 if done.stdout == certificate
-                else Pending(done.stderr.strip()[-200:] or "an older one")
+                else Pending(done.stderr.strip()[-200:] or "an old one")
             )
 
         until("Argo CD has the authority of the Git server", mounted, 120, "look into argocd-tls-certs-cm")
 
     def install_policy_controller(self, catalog: Catalog, root: Path, authority: Path) -> None:
-        """sigstore's policy-controller in the second cluster, which trusts the registry's authority; returns at once."""
+        """sigstore's policy-controller in the second cluster, which trusts the registry's authority."""
         digests = preload.digests(images.source().node.name)
         with admission.controller_folder(catalog, root, digests) as folder:
             self.kubectl(PROD, "apply", "--server-side", "--force-conflicts", "-k", folder)
@@ -215,7 +215,7 @@ class Clusters:
         self.kubectl(PROD, *own, "rollout", "status", "deployment/webhook", "--timeout=120s")
 
     def take_policies(self, context: str, policies: str) -> None:
-        """Apply what `delivery policy` printed. policy-controller judges its own policies, moments after it is Ready."""
+        """Apply what `delivery policy` printed. policy-controller judges them, moments after it is Ready."""
 
         def taken() -> Reached[None] | Pending:
             command = ("apply", "--server-side", "--force-conflicts", "-f", "-")

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from delivery.parts.daemon import endpoint
@@ -53,7 +54,5 @@ def forget() -> None:
 def distrust() -> None:
     """Take the authority away, and the folder that was made for it."""
     shutil.rmtree(_CERTIFICATES, ignore_errors=True)
-    try:
+    with suppress(OSError):  # others have theirs in it, or it was never there
         _CERTIFICATES.parent.rmdir()
-    except OSError:
-        pass  # others have theirs in it, or it was never there

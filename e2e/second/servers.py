@@ -1,4 +1,4 @@
-"""The second site's registry and Git server: TLS under an authority of its own, a token for each, nothing without one.
+"""The second site's registry and Git server: TLS under its own authority, a token for each, nothing without one.
 
 Two containers on the Docker network of the clusters, with the names that nodes, pods and this host know them by. No port
 of this machine is taken.

@@ -182,8 +182,8 @@ def test_what_was_not_filled_in_is_not_applied(tmp_path: Path) -> None:
     shutil.copytree(FOLDER, tmp_path / "policy")
     file = tmp_path / policy.PINNED
     file.write_text(file.read_text().replace("name: platform\n", "name: others\n"))
+    text = (ROOT / "pipeline.yaml").read_text()
     with pytest.raises(BadInput, match="set-by-policy"):
-        text = (ROOT / "pipeline.yaml").read_text()
         policy.pinned_images(pipelines.parse(text, tmp_path), REPOSITORY, PLATFORM)
 
 
