@@ -1,7 +1,8 @@
 """A second site that nobody's defaults fit: TLS under its own authority, tokens, prod in a cluster of its own.
 
 The fork is adopted, has one environment more, and no scripts/local; it is built, tested, promoted and proven with
-nothing but what pipeline.yaml says. Needs root on Linux; e2e/second says what is put on this host, and takes it away again.
+nothing but what pipeline.yaml says. Needs root on Linux; e2e/second says what is put on this host, and takes it away
+again.
 """
 
 import json

@@ -1,7 +1,7 @@
 """The second site's registry and Git server: TLS under its own authority, a token for each, nothing without one.
 
-Two containers on the Docker network of the clusters, with the names that nodes, pods and this host know them by. No port
-of this machine is taken.
+Two containers on the Docker network of the clusters, with the names that nodes, pods and this host know them by. No
+port of this machine is taken.
 """
 
 import base64
