@@ -96,7 +96,7 @@ def test_one_digest_is_proven_everywhere(story: Story) -> None:
 
 def test_git_shows_one_commit_for_each_environment(story: Story) -> None:
     """The trail is in the team's Git: who asked for which digest where."""
-    entries = story.world.team.delivery("history", "--format", "json").json["entries"]
+    entries = story.world.team.delivery("history", "--format", "json").json["changes"]
     assert [one["environment"] for one in entries] == list(reversed(world.ENVIRONMENTS))
 
 
