@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from delivery.lock import alone
 from delivery.parts import docker
 from docker.errors import ImageNotFound
 from local import images
@@ -56,13 +57,15 @@ class World:
 def made(root: Path, shared: Cluster, folder: Path, phases: Phases) -> Iterator[World]:
     """The world, in a folder of its own and beside the e2e's cluster."""
     app = _name(shared.pipeline.chart.release)
-    with phases.of("what a killed run left"):
-        _unmake(app, shared)
-    try:
-        yield _make(root, shared, folder, app, phases)
-    finally:
-        with phases.of("taken away again"):
+    # Names, containers and the second cluster are there once on this machine.
+    with alone(shared.state / "second-site.lock", "another run of the second site", 900):
+        with phases.of("what a killed run left"):
             _unmake(app, shared)
+        try:
+            yield _make(root, shared, folder, app, phases)
+        finally:
+            with phases.of("taken away again"):
+                _unmake(app, shared)
 
 
 def _name(release: str) -> str:
