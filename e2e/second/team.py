@@ -13,6 +13,8 @@ import sysconfig
 import venv
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +161,10 @@ def adopt(team: Team, name: str) -> None:
 
 
 def settle(team: Team, servers: Servers, arguments: dict[str, str], beside: dict[str, str]) -> None:
-    """Write down what nobody but the team knows: its clusters, signers, approver, and the images beside the app."""
+    """Write down what nobody but the team knows: its clusters, signers, approver, and the images beside the app.
+
+    `beside` has, for each value of values.yaml that names a digest, the image that it is to be.
+    """
     shutil.rmtree(team.path / "scripts" / "local")
     _make_keys(team)
     yaml = YAML()
@@ -174,9 +179,10 @@ def settle(team: Team, servers: Servers, arguments: dict[str, str], beside: dict
     values = team.path / rules["chart"]["path"] / "values.yaml"
     data = yaml.load(values.read_text(encoding="utf-8"))
     data["global"]["imagePullSecrets"] = [{"name": "registry"}]
-    for part, reference in beside.items():
+    for value, reference in beside.items():
         repository, _, digest = reference.partition("@")
-        data[part]["image"] |= {"repository": repository, "digest": digest}
+        *outer, last = value.split(".")
+        reduce(getitem, outer, data).update({"repository": repository, last: digest})
     with values.open("w", encoding="utf-8") as out:
         yaml.dump(data, out)
     team.delivery("generate")

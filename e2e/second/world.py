@@ -21,8 +21,6 @@ from e2e.second.servers import Servers
 from e2e.second.team import Team
 
 ENVIRONMENTS = ("dev", "qa", "stage", "prod")
-# The folder of the chart for what stands beside the app -> the platform's image for it.
-_BESIDE = {"postgresql": "postgresql", "rates": "python"}
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,8 @@ def _make(root: Path, shared: Cluster, folder: Path, app: str, phases: Phases) -
             names.trust(served.files.authority)
             names.tell(_addresses(served))
             servers.wait_for_answers(served, app)
-            beside = {part: _push(served, folder, image) for part, image in _BESIDE.items()}
+            wanted = shared.pipeline.app.platform_images
+            beside = {value: _push(served, folder, image) for image, value in wanted.items()}
         with phases.of("adopt, add qa, say where we live"):
             reached = Clusters(folder / "kubeconfig")
             ours = team.come(root, folder, served, reached.kubeconfig)
@@ -133,7 +132,8 @@ def _apply(world: World) -> None:
     pull = world.servers.docker_config(ours.home / "pull", "cluster") / "config.json"
     for environment in ENVIRONMENTS:
         own = (world.cluster(environment), "-n", world.namespace(environment), "create", "secret", "generic")
-        reached.kubectl(*own, "postgresql", "--from-literal=password=not-a-secret")
+        for secret, keys in ours.pipeline.app.secrets.items():
+            reached.kubectl(*own, secret, *(f"--from-literal={key}=not-a-secret" for key in keys))
         kind = "--type=kubernetes.io/dockerconfigjson"
         reached.kubectl(*own, "registry", kind, f"--from-file=.dockerconfigjson={pull}")
     for part in ("projects", "manual-promotion"):
