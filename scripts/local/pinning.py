@@ -25,7 +25,7 @@ class NotAsked(PlatformError):
 
 
 @dataclass(frozen=True)
-class Change:
+class NewPin:
     """One value of the file: where it stands, what it was, what it is now."""
 
     path: values.Path
@@ -37,7 +37,7 @@ class Change:
 class Pinned:
     """What was asked: all that changed in the file, and by what each tool's checksums are believed."""
 
-    changes: list[Change]
+    changes: list[NewPin]
     believed: dict[str, str]
 
 
@@ -58,7 +58,7 @@ def run(root: Path, *, images_only: bool = False) -> Pinned:
     file = root / _FILE
     text = file.read_text(encoding="utf-8")
     changes = [
-        Change(path, before, after)
+        NewPin(path, before, after)
         for path, after in wanted.items()
         if (before := values.get(text, path, _FILE)) != after
     ]

@@ -45,7 +45,7 @@ _TELLS: dict[str, tuple[tuple[str, ...], Callable[[str], str]]] = {
 
 
 @dataclass(frozen=True)
-class Found:
+class Located:
     """Where a tool is, or that it is not there yet, and why it is this one."""
 
     name: str
@@ -64,28 +64,28 @@ def ensure() -> None:
     _have(NAMES)
 
 
-def look(name: str) -> Found:
+def look(name: str) -> Located:
     """What would be taken now; changes nothing."""
     tool, compiled = _tools()[name], catalog().module.bin / name
     if compiled.exists():
-        return Found(name, compiled, f"{tool.version}, compiled for this checkout")
+        return Located(name, compiled, f"{tool.version}, compiled for this checkout")
     checksum = tool.checksum(platforms.here())
     if checksum and (fetched := _shelf(tool, checksum)).exists():
-        return Found(name, fetched, f"{tool.version}, fetched")
+        return Located(name, fetched, f"{tool.version}, fetched")
     chosen = os.environ.get(CHOICE, "auto")
     if chosen not in ("auto", "pinned"):
         raise BadInput(f"{CHOICE}={chosen} is unknown", f"{CHOICE} is auto or pinned")
     if chosen == "pinned":
-        return Found(name, None, f"PATH is left out by {CHOICE}=pinned")
+        return Located(name, None, f"PATH is left out by {CHOICE}=pinned")
     on_path = shutil.which(name)
     if on_path is None:
-        return Found(name, None, "not on PATH")
+        return Located(name, None, "not on PATH")
     said = _version(name, on_path)
     if said is None:
-        return Found(name, None, f"{on_path} does not tell its version")
+        return Located(name, None, f"{on_path} does not tell its version")
     if not tool.takes(said):
-        return Found(name, None, f"{on_path} is {said}, outside {tool.words}")
-    return Found(name, Path(on_path), f"{said}, on PATH, within {tool.words}")
+        return Located(name, None, f"{on_path} is {said}, outside {tool.words}")
+    return Located(name, Path(on_path), f"{said}, on PATH, within {tool.words}")
 
 
 def seen(name: str) -> str:

@@ -39,7 +39,7 @@ def digest(shelf: Shelf) -> str:
     return shelf.push("15", REVISION, REVISION, "15")
 
 
-def fetched(world: World, digest: str, name: str = "stage") -> evidence.Found:
+def fetched(world: World, digest: str, name: str = "stage") -> evidence.Recorded:
     with connect(world.context.site.image) as registry:
         environment = world.context.environment(name)
         return evidence.fetch(world.context, registry, digest, environment)
@@ -105,7 +105,7 @@ def test_deleted_and_put_back(stocked: World, shelf: Shelf, digest: str) -> None
     """Deleting what is attached leaves nothing; putting the signed file back brings the evidence back."""
     stocked.prove(stocked.context.environment("stage"), digest)
     attached(shelf, digest).remove()
-    assert fetched(stocked, digest) == evidence.Found()
+    assert fetched(stocked, digest) == evidence.Recorded()
     [file] = (stocked.context.site.state / "statements").rglob("stage-*.json")
     statements.attach(stocked.context, digest, cosign.envelope(file.read_bytes()))
     assert fetched(stocked, digest).evidence[0].result == "PASSED"
@@ -131,7 +131,7 @@ def test_writers_at_once_lose_nothing(stocked: World, digest: str) -> None:
 def test_other_environments_do_not_disturb(stocked: World, digest: str) -> None:
     """dev's evidence is neither stage's evidence nor a complaint about it."""
     stocked.prove(stocked.context.environment("dev"), digest)
-    assert fetched(stocked, digest) == evidence.Found()
+    assert fetched(stocked, digest) == evidence.Recorded()
 
 
 WRONG: dict[str, tuple[str, Callable[[World, str], bytes]]] = {

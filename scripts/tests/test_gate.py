@@ -27,7 +27,7 @@ NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)  # a Wednesday
 DIGEST, OTHER = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
 REPOSITORY = "registry.example/team/manual-app"
 TREES = Trees("1" * 40, "2" * 64, "3" * 64)
-CHANGE = approval.Change(
+SCOPE = approval.Scope(
     file="manual-app-helm/values-prod.yaml",
     values=approval.Digest(sha256="4" * 64),
     chart=approval.Digest(sha256=TREES.chart),
@@ -59,7 +59,7 @@ def approved(*used: evidence.Evidence, hours_ago: float = 0.5, **changes: Any) -
         "approver": "approver@localhost",
         "approvedOn": NOW - timedelta(hours=hours_ago),
         "evidence": {"sha256": evidence.set_hash(used or (run(),))},
-        "change": CHANGE,
+        "change": SCOPE,
     }
     signer = changes.pop("signer", "approver")
     return approval.Approval(signer, approval.Predicate(**facts | changes), "6" * 64)
@@ -94,10 +94,10 @@ def question(**changes: Any) -> Question:
         "target": PIPELINE.environment("prod"),
         "digest": DIGEST,
         "source": decide(facts()),
-        "evidence": evidence.Found((run(),)),
-        "approvals": approval.Found((approved(),)),
+        "evidence": evidence.Recorded((run(),)),
+        "approvals": approval.Given((approved(),)),
         "trees": TREES,
-        "change": CHANGE,
+        "scope": SCOPE,
         "authors": frozenset({"ada@example.test"}),
         "rules": True,
         "now": NOW,
@@ -106,11 +106,11 @@ def question(**changes: Any) -> Question:
 
 
 def found(*runs: evidence.Evidence, rejected: tuple[str, ...] = ()) -> dict[str, Any]:
-    return {"evidence": evidence.Found(runs, rejected)}
+    return {"evidence": evidence.Recorded(runs, rejected)}
 
 
 def approvals(*ones: approval.Approval) -> dict[str, Any]:
-    return {"approvals": approval.Found(ones)}
+    return {"approvals": approval.Given(ones)}
 
 
 def with_stage(**changes: Any) -> Pipeline:
@@ -221,12 +221,12 @@ REFUSED: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
     ),
     "approval for another change": (
         "is for another change of manual-app-helm/values-prod.yaml",
-        lambda: approvals(approved(change=CHANGE.model_copy(update={"values": {"sha256": "8" * 64}}))),
+        lambda: approvals(approved(change=SCOPE.model_copy(update={"values": {"sha256": "8" * 64}}))),
     ),
     "approval of another chart": (
         "is for another chart",
         lambda: approvals(
-            approved(change=CHANGE.model_copy(update={"chart": approval.Digest(sha256="8" * 64)}))
+            approved(change=SCOPE.model_copy(update={"chart": approval.Digest(sha256="8" * 64)}))
         ),
     ),
     "approval for another environment": ("is for stage", lambda: approvals(approved(environment="stage"))),
@@ -302,10 +302,10 @@ def test_removing_any_one_thing_refuses() -> None:
     gone: dict[str, Any] = {
         "digest": "",
         "source": decide(facts(desired=Unknown("gone"))),
-        "evidence": evidence.Found(),
-        "approvals": approval.Found(),
+        "evidence": evidence.Recorded(),
+        "approvals": approval.Given(),
         "trees": Trees("", "", ""),
-        "change": CHANGE.model_copy(update={"values": approval.Digest(sha256="0" * 64)}),
+        "scope": SCOPE.model_copy(update={"values": approval.Digest(sha256="0" * 64)}),
         "now": NOW + timedelta(days=365),
     }
     for name, nothing in gone.items():
@@ -330,7 +330,7 @@ def test_no_approval_is_asked_where_none_is_required() -> None:
     tested = run(environment="dev", suites={"smoke": "PASSED"}, excused=frozenset())
     stage = PIPELINE.environment("stage")
     decision = gate.decide(
-        question(target=stage, source=decide(facts("dev")), **found(tested), approvals=approval.Found())
+        question(target=stage, source=decide(facts("dev")), **found(tested), approvals=approval.Given())
     )
     assert decision.allowed, decision
     assert rules.requires == ("smoke",)
@@ -370,7 +370,7 @@ def test_freeze(since: str, hours: float, zone: str, now: str, frozen_then: bool
     assert bool(gate.frozen_until(window, datetime.fromisoformat(now))) is frozen_then
 
 
-GATES = SuiteRules(requires=("smoke", "security"), without={"network-policy": "kind"}, maximum_age=1)
+RULES = SuiteRules(requires=("smoke", "security"), without={"network-policy": "kind"}, maximum_age=1)
 
 
 def judged(*outcomes: tuple[str, str, str], changed: tuple[str, ...] = ()) -> evidence.Judgement:
@@ -378,7 +378,7 @@ def judged(*outcomes: tuple[str, str, str], changed: tuple[str, ...] = ()) -> ev
         evidence.Test(id=f"{suite}::{check}", suite=suite, check=check, outcome=outcome, reason="why")  # type: ignore[arg-type]
         for suite, check, outcome in outcomes
     ]
-    return evidence.judge(GATES, tests, changed)
+    return evidence.judge(RULES, tests, changed)
 
 
 BOTH = (("smoke", "starts", "passed"), ("security", "user", "passed"))

@@ -174,7 +174,7 @@ def run(cluster: FakeCluster, name: str = "dev", *suites: str) -> testing.Tested
     return testing.run(world.context, world.context.environment(name), suites)
 
 
-def fetched(world: World, digest: str) -> evidence.Found:
+def fetched(world: World, digest: str) -> evidence.Recorded:
     with connect(world.context.site.image) as registry:
         return evidence.fetch(world.context, registry, digest, world.context.environment("dev"))
 
@@ -232,7 +232,7 @@ def test_a_broken_run_leaves_nothing(
     )
     error = refused(cluster, NotReached, says, lambda: run(cluster))
     assert error.exit_code == 3
-    assert fetched(cluster.world, built.digest) == evidence.Found()
+    assert fetched(cluster.world, built.digest) == evidence.Recorded()
 
 
 def test_a_pod_that_is_replaced_voids_the_run(cluster: FakeCluster, built: image.Built) -> None:

@@ -22,10 +22,10 @@ class Question:
     target: Environment
     digest: str
     source: Proof  # the environment before
-    evidence: evidence.Found | Unknown  # its tests of the digest
-    approvals: approval.Found | Unknown
+    evidence: evidence.Recorded | Unknown  # its tests of the digest
+    approvals: approval.Given | Unknown
     trees: Trees  # what would be deployed now
-    change: approval.Change
+    scope: approval.Scope
     authors: frozenset[str]  # of the source commit and of the change
     rules: bool  # whether the pipeline.yaml that we read is the one that would be deployed with it
     now: datetime
@@ -178,7 +178,7 @@ def _approved(question: Question) -> tuple[list[str], tuple[str, ...]]:
     against = [f"{target.name}: {reason}" for reason in found.rejected]
     for one in found.approvals:
         why = approval.objections(
-            *(one, question.pipeline, target, used, question.change, question.authors, question.now)
+            *(one, question.pipeline, target, used, question.scope, question.authors, question.now)
         )
         if why:
             against.append(f"an approval by {one.said.approver[:80]} {', '.join(why)}")

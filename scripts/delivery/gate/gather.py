@@ -37,7 +37,7 @@ class Tests:
 
     environment: str
     digest: str
-    found: evidence.Found | Unknown
+    found: evidence.Recorded | Unknown
 
 
 def question(
@@ -66,9 +66,7 @@ def question(
             evidence=found.result(),
             approvals=allowed.result(),
             trees=trees,
-            change=approval.change(
-                context, repository, target, commit, built.build, built.digest, trees.chart
-            ),
+            scope=approval.scope(context, repository, target, commit, built.build, built.digest, trees.chart),
             authors=approval.authors(repository, built.revision) | {change.author(context)[1].lower()},
             rules=repository.show(commit, pipelines.FILE) == (context.checkout / pipelines.FILE).read_bytes(),
             now=datetime.now(UTC),
@@ -126,7 +124,7 @@ def _next(
     return Next(target.name, wanted.digest, wanted.tag, new, decision)
 
 
-def _evidence(context: Context, digest: str, environment: Environment) -> evidence.Found | Unknown:
+def _evidence(context: Context, digest: str, environment: Environment) -> evidence.Recorded | Unknown:
     try:
         with connect(context.site.image) as registry:
             return evidence.fetch(context, registry, digest, environment)
@@ -134,9 +132,9 @@ def _evidence(context: Context, digest: str, environment: Environment) -> eviden
         return Unknown(f"the evidence of {environment.name} cannot be read: {error.message}")
 
 
-def _approvals(context: Context, digest: str, target: Environment) -> approval.Found | Unknown:
+def _approvals(context: Context, digest: str, target: Environment) -> approval.Given | Unknown:
     if target.approval is None:
-        return approval.Found()
+        return approval.Given()
     try:
         with connect(context.site.image) as registry:
             return approval.fetch(context, registry, digest)

@@ -21,7 +21,7 @@ from delivery.parts.daemon import (
     one_line,
     short,
 )
-from delivery.parts.logins import Found, find
+from delivery.parts.logins import Lookup, find
 from delivery.parts.pulling import CertificateUnknown, PullFailed, certificate_unknown, error_in, pull
 from delivery.site import ImageRepository
 
@@ -202,7 +202,7 @@ def push(repository: ImageRepository, tag: str) -> str:
     return digest
 
 
-def _push_failed(what: str, said: str, repository: ImageRepository, login: Found) -> PlatformError:
+def _push_failed(what: str, said: str, repository: ImageRepository, login: Lookup) -> PlatformError:
     if re.search(r"x509|certificate|tls: ", said, re.I):
         return certificate_unknown(repository.host, said)
     if _LOGIN.search(said):

@@ -29,7 +29,7 @@ class Login:
 
 
 @dataclass(frozen=True)
-class Found:
+class Lookup:
     """A login, or none, and who was asked for it: a file, or a helper that a file names."""
 
     login: Login | None
@@ -41,7 +41,7 @@ class Found:
         return {"username": self.login.username, "password": self.login.password} if self.login else {}
 
 
-def find(host: str, folder: Path | None = None) -> Found:
+def find(host: str, folder: Path | None = None) -> Lookup:
     """The login of a registry; LoginsUnreadable names the file or the helper that does not work.
 
     `folder` has docker's config.json; without one it is DOCKER_CONFIG, else ~/.docker.
@@ -51,7 +51,7 @@ def find(host: str, folder: Path | None = None) -> Found:
         settings = json.loads(file.read_text(encoding="utf-8"))
         config = auth.load_config(config_dict=settings) if settings else auth.AuthConfig({})
     except FileNotFoundError:
-        return Found(None, f"{file} (which is not there)")
+        return Lookup(None, f"{file} (which is not there)")
     except (OSError, ValueError, AttributeError, DockerException) as error:
         raise LoginsUnreadable(
             f"{file} cannot be read: {daemon.short(error)}", "mend it: docker login"
@@ -73,7 +73,7 @@ def find(host: str, folder: Path | None = None) -> Found:
         raise LoginsUnreadable(
             f"{asked} gave no login: {type(error).__name__}", f"log in again: docker login {host}"
         ) from None
-    return Found(_login(host, asked, found or {}), asked)
+    return Lookup(_login(host, asked, found or {}), asked)
 
 
 def _login(host: str, asked: str, found: dict[str, Any]) -> Login | None:

@@ -46,17 +46,6 @@ _PAGE = 1000
 _HUB, _HUB_HOST = "docker.io", "registry-1.docker.io"
 
 
-@dataclass(frozen=True)
-class Login:
-    """One user of one server; its text form never shows the password."""
-
-    username: str
-    password: str
-
-    def __repr__(self) -> str:
-        return f"Login({self.username!r}, …)"
-
-
 class RegistryUnreachable(PlatformError):
     """The registry does not answer; what it holds is unknown."""
 
@@ -101,7 +90,7 @@ class Registry:
         self.repository = repository
         self.host = repository.host
         self._seconds = seconds
-        self._login: logins.Found | None = None
+        self._login: logins.Lookup | None = None
         self._turn = threading.Lock()  # dxf keeps the token that it got last
         self._open = ExitStack()
 
@@ -267,7 +256,7 @@ class Registry:
         client.authenticate(*((login.username, login.password) if login else ()), response=answer)
 
     def _not_logged_in(self) -> LoginRefused:
-        found = self._login or logins.Found(None, "nobody")
+        found = self._login or logins.Lookup(None, "nobody")
         if found.login is None:
             return LoginRefused(
                 f"registry {self.host} asks for a login, and {found.asked} has none for it",

@@ -38,7 +38,7 @@ class Digest(_Model):
     sha256: Sha256
 
 
-class Change(_Model):
+class Scope(_Model):
     """Exactly what is approved: the environment's values file as it becomes, and the chart."""
 
     file: str
@@ -53,7 +53,7 @@ class Predicate(_Model):
     approver: str
     approvedOn: AwareDatetime
     evidence: Digest
-    change: Change
+    change: Scope
 
 
 @dataclass(frozen=True)
@@ -66,14 +66,14 @@ class Approval:
 
 
 @dataclass(frozen=True)
-class Found:
+class Given:
     """The approvals of a digest, and why other attestations do not count."""
 
     approvals: tuple[Approval, ...] = ()
     rejected: tuple[str, ...] = ()
 
 
-def change(
+def scope(
     context: Context,
     repository: Repository,
     environment: Environment,
@@ -81,11 +81,11 @@ def change(
     tag: str,
     digest: str,
     chart: str,
-) -> Change:
+) -> Scope:
     """What a promotion on top of a commit makes of an environment."""
     before = desired.file(repository, environment, commit).decode("utf-8", "replace")
     after = values.replace(before, desired.naming(context, tag, digest), environment.values)
-    return Change(
+    return Scope(
         file=environment.values,
         values=Digest(sha256=hashlib.sha256(after.encode()).hexdigest()),
         chart=Digest(sha256=chart),
@@ -123,7 +123,7 @@ def put(
     environment: Environment,
     by: Approver,
     evidence: str,
-    what: Change,
+    what: Scope,
     now: datetime,
 ) -> Approval:
     """Sign an approval with the approver's key, and attach it to the digest."""
@@ -139,7 +139,7 @@ def put(
     return Approval(by.name, said, made.hash)
 
 
-def fetch(context: Context, registry: Registry, digest: str) -> Found:
+def fetch(context: Context, registry: Registry, digest: str) -> Given:
     """Every approval of a digest that an approver of pipeline.yaml signed."""
     names = [one.name for one in context.pipeline.approvers]
     attached = statements.read(context, registry, digest, statements.APPROVAL, names)
@@ -151,7 +151,7 @@ def fetch(context: Context, registry: Registry, digest: str) -> Found:
             rejected.append(f"an attestation is not an approval: {statements.first(error)}")
             continue
         found.append(Approval(statement.signer, said, statement.hash))
-    return Found(tuple(found), tuple(rejected))
+    return Given(tuple(found), tuple(rejected))
 
 
 def objections(
@@ -159,7 +159,7 @@ def objections(
     pipeline: Pipeline,
     environment: Environment,
     evidence: str,
-    what: Change,
+    what: Scope,
     made_by: Iterable[str],
     now: datetime,
 ) -> list[str]:

@@ -126,7 +126,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Found:
+class Recorded:
     """An environment's evidence about a digest, oldest first, and why other attestations do not count."""
 
     evidence: tuple[Evidence, ...] = ()
@@ -227,7 +227,7 @@ def put(
     return statements.put(context, digest, statements.TEST_RESULT, data, environment.name)
 
 
-def fetch(context: Context, registry: Registry, digest: str, environment: Environment) -> Found:
+def fetch(context: Context, registry: Registry, digest: str, environment: Environment) -> Recorded:
     """Every run of an environment about a digest that its key signed, oldest first."""
     attached = statements.read(context, registry, digest, statements.TEST_RESULT, [environment.name])
     found, rejected = [], []
@@ -241,7 +241,7 @@ def fetch(context: Context, registry: Registry, digest: str, environment: Enviro
             found.append(parse(environment, statement))
         except ValueError as error:
             rejected.append(str(error))
-    return Found(tuple(sorted(found, key=lambda one: one.finished)), tuple(rejected))
+    return Recorded(tuple(sorted(found, key=lambda one: one.finished)), tuple(rejected))
 
 
 def parse(environment: Environment, statement: statements.Statement) -> Evidence:

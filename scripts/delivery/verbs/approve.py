@@ -58,7 +58,7 @@ def run(
     if new:
         with phase(f"Signing the approval of {wanted[:19]} for {environment.name}"):
             now = datetime.now(UTC)
-            approval.put(context, wanted, environment, by, used, asked.change, now)
+            approval.put(context, wanted, environment, by, used, asked.scope, now)
     return Approved(environment.name, wanted, built.build, by.identity, used, new)
 
 
@@ -86,7 +86,7 @@ def _counts(asked: gate.Question, by: Approver, used: str) -> bool:
     return any(
         one.signer == by.name
         and not approval.objections(
-            one, asked.pipeline, asked.target, used, asked.change, asked.authors, asked.now
+            one, asked.pipeline, asked.target, used, asked.scope, asked.authors, asked.now
         )
         for one in asked.approvals.approvals
     )
