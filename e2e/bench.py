@@ -22,7 +22,6 @@ from pathlib import Path
 from delivery import context as contexts
 from delivery import pipeline as pipelines
 from delivery.parts import programs
-
 from e2e.delivery import Checkout
 
 ROUNDS = 5

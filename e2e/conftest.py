@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from delivery.desired.manifests import DIGEST
 from delivery.parts import git, values
-
 from e2e.delivery import Checkout
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+
 from delivery import context as contexts
 from delivery import pipeline as pipelines
 from delivery.context import Context

@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from delivery import pipeline as pipelines
-from local import cluster as clusters
-from local import paths
-
 from e2e.conftest import SITE
 from e2e.delivery import Checkout
+from local import cluster as clusters
+from local import paths
 
 _APPLICATIONS = ("-n", "argocd", "get", "applications", "-o", "yaml")
 

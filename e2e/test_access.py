@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from local import credentials
 
 from e2e import spellings
 from e2e.conftest import Build
 from e2e.delivery import Checkout
+from local import credentials
 
 _ASK = """
 import sys, urllib.error, urllib.request

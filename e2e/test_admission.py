@@ -12,9 +12,9 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
+
 from delivery import pipeline as pipelines
 from delivery.parts.admission import refusal
-
 from e2e.conftest import ROOT, Build
 from e2e.delivery import Checkout, consistently, probing
 

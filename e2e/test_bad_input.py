@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from delivery.parts import docker
-from local import credentials
 
+from delivery.parts import docker
 from e2e.conftest import Build
 from e2e.delivery import Checkout
+from local import credentials
 
 NOWHERE = f"sha256:{'0' * 64}"
 

@@ -1,10 +1,10 @@
 """Build once, carry the same digest through dev, stage and prod."""
 
 import httpx
+
 from delivery.parts import git, values
 from delivery.proof import observe
 from delivery.proof.decide import Answer
-
 from e2e.conftest import Build
 from e2e.delivery import Checkout
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from delivery.parts import programs
 from delivery.signed import keys
-from local import credentials
-
 from e2e.conftest import Build
 from e2e.delivery import Checkout
+from local import credentials
 
 PREDICATE = "https://in-toto.io/attestation/test-result/v0.1"
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.manifest.v1+json"

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from delivery.parts import docker
-from local.closed.golang import Module
 from ruamel.yaml import YAML
 
+from delivery.parts import docker
 from e2e.delivery import Checkout
+from local.closed.golang import Module
 
 OWN = Path(__file__).parent / "own_app"
 

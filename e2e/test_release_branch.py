@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 import pytest
-from delivery.parts import git
-from local import install
 
+from delivery.parts import git
 from e2e.conftest import Build
 from e2e.delivery import Checkout, consistently
+from local import install
 
 TAG = "v1.0"  # as argocd/release-branch/tag.yaml has it
 

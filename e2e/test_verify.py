@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 import pytest
-from delivery.parts import docker
-from local import kind
 
+from delivery.parts import docker
 from e2e.conftest import Build
 from e2e.delivery import Checkout
+from local import kind
 
 
 @pytest.fixture

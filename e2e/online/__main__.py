@@ -14,11 +14,10 @@ from pathlib import Path
 
 from delivery import pipeline as pipelines
 from delivery.errors import DeliveryError
-from local import host, images
-
 from e2e.online.laptop import CHECKOUT, ImageStore, Laptop, laptop
 from e2e.online.public import Public
 from e2e.online.world import World, world
+from local import host, images
 
 _DEMO_LIMIT = 2400.0
 _VENV_LIMIT = 900.0

@@ -9,6 +9,7 @@ from io import BytesIO
 from typing import Any
 
 import httpx
+
 from delivery.parts import docker
 
 _INDEX = "application/vnd.oci.image.index.v1+json"

@@ -14,11 +14,10 @@ from typing import Any
 from delivery import wait
 from delivery.parts import docker, tar
 from delivery.progress import phase
+from e2e.online.world import NAME, World
 from local import host, paths, runc_bounded
 from local.recipes import Recipe, content_stamp, image_exists
 from local.shell import run
-
-from e2e.online.world import NAME, World
 
 HERE = Path(__file__).resolve().parent
 SUITE = "trixie"

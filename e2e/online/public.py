@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
 
+from ruamel.yaml import YAML
+
 from delivery.parts import tar
 from delivery.progress import phase
 from local import images, paths, pins, platforms, released
@@ -15,7 +17,6 @@ from local.catalog import KIND
 from local.closed.images import Closed
 from local.preload import Node
 from local.recipes import Files, Recipe, content_stamp
-from ruamel.yaml import YAML
 
 HERE = Path(__file__).resolve().parent
 _CONTAINERD = ("containerd", "containerd-shim-runc-v2", "ctr")

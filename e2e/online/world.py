@@ -12,7 +12,6 @@ from typing import Any
 from delivery import wait
 from delivery.parts import docker, tar
 from delivery.progress import phase
-
 from e2e.online.index import Store
 
 HERE = Path(__file__).resolve().parent

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml import YAML
+
 from delivery.parts import docker, tar
 from delivery.wait import Pending, Reached, until
+from e2e.second import names
 from local import admission, images, preload, tools
 from local.catalog import Catalog
 from local.shell import run
-from ruamel.yaml import YAML
-
-from e2e.second import names
 
 PROD = "shop-prod"  # kind's name, the context, and Argo CD's name of it
 TEST = "shop-test"  # the context of the e2e's cluster

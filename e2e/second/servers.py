@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+
 from delivery import wait
 from delivery.parts import docker, tar
-from local import images
-
 from e2e.second import certificates, names
+from local import images
 
 NAME = "second-site"
 LABEL = f"delivery.{NAME}"

@@ -18,13 +18,13 @@ from operator import getitem
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml import YAML
+
 from delivery import context as contexts
 from delivery import pipeline as pipelines
 from delivery.context import Context
 from delivery.parts import cosign, programs
 from delivery.pipeline import Pipeline
-from ruamel.yaml import YAML
-
 from e2e.delivery import Ran
 from e2e.second import clusters, names
 from e2e.second.servers import Servers

@@ -7,18 +7,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from docker.errors import ImageNotFound
+
 from delivery.lock import alone
 from delivery.parts import docker
-from docker.errors import ImageNotFound
-from local import images
-from local.cluster import Cluster
-from local.shell import run
-
 from e2e.second import clusters, names, servers, team
 from e2e.second.clusters import Clusters
 from e2e.second.phases import Phases
 from e2e.second.servers import Servers
 from e2e.second.team import Team
+from local import images
+from local.cluster import Cluster
+from local.shell import run
 
 ENVIRONMENTS = ("dev", "qa", "stage", "prod")
 

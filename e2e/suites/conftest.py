@@ -11,9 +11,9 @@ from typing import Any
 
 import httpx
 import pytest
+
 from delivery import context as contexts
 from delivery.errors import DeliveryError
-
 from e2e.suites.results import SUITES, Results, suite_of
 from e2e.suites.standin import StandIn
 from e2e.suites.target import Target

@@ -17,6 +17,7 @@ import httpx
 import pyhelm3
 import pytest
 import yaml
+
 from delivery import pipeline as pipelines
 
 ROOT = Path(__file__).resolve().parents[2]

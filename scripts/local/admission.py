@@ -11,14 +11,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from pytest_kind import KindCluster
+from ruamel.yaml import YAML
+
 from delivery.desired import derived, policy
 from delivery.desired.policy import Manifest
 from delivery.errors import PlatformError
 from delivery.pipeline import Environment
 from delivery.wait import Pending, Reached, until
-from pytest_kind import KindCluster
-from ruamel.yaml import YAML
-
 from local import install as installing
 from local import keys
 from local.catalog import Catalog

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import typer
+
 from delivery.cli import chosen, judge
 from delivery.errors import PlatformError
 
@@ -52,7 +53,6 @@ def pin(
 ) -> None:
     """Ask registries and publishers what is there today, and write it into scripts/local/versions.yaml."""
     from delivery import pipeline
-
     from local import pinning, show
 
     show.pinned(pinning.run(pipeline.root(), images_only=images))

@@ -6,12 +6,13 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml import YAML
+
 from delivery import pipeline as pipelines
 from delivery.errors import BadInput
 from delivery.files import write_private
 from delivery.pipeline import Pipeline
 from delivery.site import FILE, LOCAL_GIT, LocalSite
-from ruamel.yaml import YAML
 
 ADDRESS = "127.0.0.1"  # nothing is published anywhere else
 _REGISTRY = "registry.local:5000"  # as nodes and pods know it

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 
 from delivery.files import write_private
 from delivery.parts.logins import Login
-
 from local.cluster import Cluster
 
 

@@ -16,7 +16,6 @@ from delivery.verbs import approve as approving
 from delivery.verbs import promote
 from delivery.verbs import test as testing
 from delivery.verbs.deploy import deploy
-
 from local.cluster import Cluster
 from local.up import up
 

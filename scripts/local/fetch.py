@@ -14,6 +14,7 @@ from pathlib import Path
 
 import certifi
 import httpx
+
 from delivery.errors import PlatformError
 from delivery.lock import alone
 

@@ -16,7 +16,6 @@ from delivery.errors import PlatformError
 from delivery.parts import docker
 from delivery.parts.daemon import DockerMissing, endpoint, failing
 from delivery.progress import phase
-
 from local import paths, runc_bounded
 from local.shell import last_line, run
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from delivery import pipeline
 from delivery.errors import BadInput, PlatformError
 from delivery.progress import note
-
 from local import host, pins, reach
 from local.catalog import Catalog
 from local.closed.images import Closed

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pytest_kind import KindCluster
+
 from delivery.desired import derived
 from delivery.desired.derived import Seen
 from delivery.errors import PlatformError
 from delivery.parts import docker, tar
 from delivery.pipeline import Pipeline
-from pytest_kind import KindCluster
-
 from local import kind as kinds
 from local.catalog import Catalog
 from local.cluster import Cluster

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from delivery.files import write_private
 from delivery.parts import cosign
-
 from local.cluster import Cluster
 
 

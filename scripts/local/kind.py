@@ -9,11 +9,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml import YAML
+
 from delivery.errors import PlatformError
 from delivery.parts import docker, values
 from delivery.pipeline import Pipeline
-from ruamel.yaml import YAML
-
 from local import preload, tools
 from local.cluster import ADDRESS, Cluster
 from local.preload import Node

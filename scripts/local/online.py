@@ -1,7 +1,6 @@
 """The platform's images on a machine that reaches public registries: pulled, pinned by versions.yaml."""
 
 from delivery.progress import phase
-
 from local import pins, reach, room
 from local.catalog import ArgocdImages, Catalog
 from local.preload import Node

@@ -13,7 +13,6 @@ from delivery.errors import PlatformError
 from delivery.parts import docker, values
 from delivery.parts.daemon import failing
 from delivery.progress import phase
-
 from local import pins, published, released, tools
 from local.catalog import ArgocdImages, Catalog
 

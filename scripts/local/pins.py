@@ -5,7 +5,6 @@ from collections.abc import Mapping
 
 from delivery.errors import BadInput
 from delivery.progress import note
-
 from local.catalog import ArgocdImages
 
 CHOICE = "DELIVERY_PINS"

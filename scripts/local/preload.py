@@ -15,7 +15,6 @@ from typing import Any
 from delivery.errors import PlatformError
 from delivery.parts import docker
 from delivery.progress import phase
-
 from local import store
 from local.recipes import PREFIX, image_exists
 from local.shell import last_line, run

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from delivery.errors import PlatformError
-
 from local import fetch
 from local.platforms import KNOWN, Platform
 from local.released import Signed, Tool

@@ -3,13 +3,13 @@
 import re
 from collections.abc import Callable, Sequence
 
+from requests.exceptions import RequestException, Timeout
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+
 from delivery.errors import PlatformError
 from delivery.parts import docker
 from delivery.parts.daemon import FAILURES, logins, short
 from delivery.parts.pulling import PinGone, RateLimited, RegistrySilent, WrongPlatform, failure, registry
-from requests.exceptions import RequestException, Timeout
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
-
 from local.recipes import image_exists
 
 ANSWER_LIMIT = 20  # seconds for one registry's answer about one small image

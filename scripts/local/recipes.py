@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from delivery.parts import docker
-
 from local import store
 
 PREFIX = "delivery-platform"

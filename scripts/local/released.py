@@ -3,9 +3,9 @@
 from functools import cached_property
 
 import semver
-from delivery.errors import BadInput
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from delivery.errors import BadInput
 from local.catalog import Catalog
 from local.platforms import Platform
 

@@ -12,7 +12,6 @@ from typing import Any
 from delivery.errors import PlatformError
 from delivery.parts import docker
 from delivery.parts.daemon import endpoint, failing
-
 from local import paths, store
 
 GIB = 1 << 30

@@ -6,7 +6,6 @@ from delivery.errors import BadInput
 from delivery.parts import git, values
 from delivery.pipeline import FILE
 from delivery.site import GitServer
-
 from local.cluster import Cluster
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from docker.errors import APIError, NotFound
+
 from delivery import wait
 from delivery.errors import PlatformError
 from delivery.parts import docker, tar
 from delivery.parts.logins import Login
-from docker.errors import APIError, NotFound
-
 from local import credentials
 from local.cluster import ADDRESS, Cluster
 

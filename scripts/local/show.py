@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from delivery.show.report import console
 from rich.text import Text
 
+from delivery.show.report import console
 from local.pinning import Pinned
 from local.up import Check
 

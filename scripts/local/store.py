@@ -3,9 +3,10 @@
 import re
 from typing import Any
 
+from docker.errors import NotFound
+
 from delivery.errors import PlatformError
 from delivery.parts.daemon import failing
-from docker.errors import NotFound
 
 _DIGEST = re.compile(r"^(?P<repository>.+?)(?::[\w][\w.-]*)?@(?P<digest>sha256:[0-9a-f]{64})$")
 

@@ -15,9 +15,9 @@ from functools import cache
 from pathlib import Path
 
 import semver
+
 from delivery.errors import BadInput, DeliveryError, PlatformError
 from delivery.progress import note, phase
-
 from local import fetch, paths, platforms, released
 from local.images import catalog
 from local.released import Tool

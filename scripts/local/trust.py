@@ -12,7 +12,6 @@ from pathlib import Path
 
 from delivery.errors import PlatformError
 from delivery.parts import certificates
-
 from local.shell import last_line
 
 _INDEX = ("extra-index-url", "index-url", "trusted-host")

@@ -12,7 +12,6 @@ from delivery.lock import alone
 from delivery.parts import docker
 from delivery.parts.daemon import endpoint
 from delivery.progress import phase
-
 from local import admission, host, images, install, keys, preload, room, seed, services, tools
 from local import kind as kinds
 from local.closed.images import Closed

@@ -10,12 +10,12 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+
 from delivery import context as contexts
 from delivery.files import write_private
 from delivery.parts import programs
 from local import paths, platforms, released, tools
 from local.catalog import Catalog
-
 from scripts.tests import signing
 from scripts.tests.shelf import Shelf, serving_registry
 from scripts.tests.steps import built, cluster, helm_once, rendered

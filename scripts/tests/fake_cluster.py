@@ -16,14 +16,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from delivery.files import write_private
 from ruamel.yaml import YAML
 
+from delivery.files import write_private
 from scripts.tests import recordings
 
 if TYPE_CHECKING:
     from delivery.pipeline import Environment
-
     from scripts.tests.world import World
 
 CONTEXT = "team-test"

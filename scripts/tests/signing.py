@@ -18,6 +18,7 @@ import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
 from delivery.parts import cosign
 from delivery.parts.cosign import CosignFailed, Envelope, Key, NotVerified, envelope
 from delivery.site import ImageRepository

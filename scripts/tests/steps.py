@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from delivery.build import image
 from delivery.desired import manifests as desired
 from delivery.errors import DeliveryError
@@ -20,7 +21,6 @@ from delivery.verbs import approve as approving
 from delivery.verbs import deploy as deploying
 from delivery.verbs import promote as promoting
 from delivery.verbs.carry import Promotion
-
 from scripts.tests.fake_cluster import FakeCluster, answering, connect
 
 if TYPE_CHECKING:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
+
 from delivery import pipeline as pipelines
 from delivery.context import Context
 from delivery.desired import derived, policy
@@ -21,7 +23,6 @@ from delivery.verbs.policy import public_keys
 from local import admission, paths
 from local.catalog import Catalog
 from local.closed import golang
-from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "policy"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from delivery import cli, pipeline
 from delivery.desired import addresses, renamed, sites
 from delivery.desired.renamed import Spelling, kept
@@ -19,7 +20,6 @@ from delivery.errors import BadInput, DeliveryError
 from delivery.site import LocalSite, Site
 from delivery.verbs import adopt
 from delivery.verbs.adopt import Adopted, Wanted
-
 from scripts.tests.world import ROOT, git
 
 NOW = Spelling(pipeline.load(ROOT).chart.release)

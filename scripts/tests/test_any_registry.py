@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from delivery.errors import BadInput
 from delivery.parts import certificates, cosign, logins, syft, tar
 from delivery.parts.daemon import LoginsUnreadable
@@ -32,7 +33,6 @@ from delivery.parts.registry import (
 from delivery.site import ImageRepository
 from local import tools
 from local.catalog import Catalog
-
 from scripts.tests.shelf import Shelf, serving_registry
 from scripts.tests.tokens import ISSUER, SERVICE, Authority, Door, Tokens
 

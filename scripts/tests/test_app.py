@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from delivery import pipeline as pipelines
 from delivery.app import Check, Fields, Version
 from delivery.build import dockerfile, image, provenance
@@ -22,7 +23,6 @@ from delivery.proof.decide import Answer
 from delivery.verbs import ci, containers
 from local import cluster as clusters
 from local import seed
-
 from scripts.tests.daemon import daemon
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from delivery.build import image
 from delivery.desired import change
 from delivery.errors import BadInput, Refused
@@ -17,7 +18,6 @@ from delivery.signed import approval, evidence, statements
 from delivery.verbs import approve as approving
 from delivery.verbs import promote as promoting
 from delivery.verbs import rollback as rolling
-
 from scripts.tests.fake_cluster import REPOSITORY
 from scripts.tests.steps import bare_promote, deploy, prepare, promote, proofs, put, refused
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from delivery.desired import change
 from delivery.desired.change import Request
 from delivery.desired.manifests import Desired

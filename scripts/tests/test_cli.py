@@ -9,11 +9,11 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+
 from delivery import cli
 from delivery.build import image
 from delivery.errors import BadInput, DeliveryError, NotReached, PlatformError, Refused
 from delivery.proof import observe
-
 from scripts.tests.world import leads
 
 if TYPE_CHECKING:
@@ -221,10 +221,11 @@ def test_what_docker_says_is_no_bug_of_ours(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A Docker that fails where nobody expected it is said as Docker's error; another exception is a bug."""
-    from delivery.parts import daemon
     from docker.credentials.errors import StoreError
     from docker.errors import APIError
     from urllib3.exceptions import ProtocolError
+
+    from delivery.parts import daemon
 
     assert daemon.typed(RuntimeError("x")) is None
     for error, says in (

@@ -10,6 +10,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+
 from delivery.errors import NotReached, PlatformError
 from delivery.lock import alone
 from delivery.parts import docker
@@ -18,7 +19,6 @@ from local import host, preload, recipes, runc_bounded, services, tools
 from local import kind as kinds
 from local.catalog import ArgocdImages, Catalog
 from local.closed.images import default_storage
-
 from scripts.tests.daemon import Daemon, daemon
 
 __all__ = ["daemon"]  # a fixture

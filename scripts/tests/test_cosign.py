@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from delivery.errors import PlatformError
 from delivery.parts import cosign
 from delivery.signed import keys, statements
 from local import keys as pairs
-
 from scripts.tests import signing
 
 if TYPE_CHECKING:

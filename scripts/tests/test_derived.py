@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
+
 from delivery import pipeline as pipelines
 from delivery.desired import derived, policy
 from delivery.errors import Refused
 from delivery.pipeline import Pipeline
 from local import cluster as clusters
 from local import install
-from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[2]
 PIPELINE = pipelines.load(ROOT)

@@ -21,10 +21,10 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
+
 from delivery.errors import BadInput, DeliveryError, PlatformError
 from delivery.parts import buildkit, daemon, docker, pulling
 from delivery.site import ImageRepository
-
 from scripts.tests.fake_cluster import Answering, serving
 
 pytestmark = [

@@ -4,6 +4,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
+
 from delivery import cli, pipeline
 from delivery.desired import amend, derived
 from delivery.errors import BadInput, DeliveryError, Refused
@@ -11,8 +13,6 @@ from delivery.gate.weaker import weaker
 from delivery.pipeline import Pipeline
 from delivery.site import LocalSite
 from delivery.verbs import environment, generate
-from ruamel.yaml import YAML
-
 from scripts.tests.world import git
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from delivery import context as contexts
 from delivery.build import image, provenance
 from delivery.desired import tree
@@ -22,7 +23,6 @@ from delivery.parts.registry import connect
 from delivery.signed import evidence, keys, statements
 from local import credentials
 from local import keys as pairs
-
 from scripts.tests.signing import Attachments
 
 if TYPE_CHECKING:

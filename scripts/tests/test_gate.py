@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from delivery import pipeline as pipelines
 from delivery.desired.manifests import Desired
 from delivery.desired.tree import Trees
@@ -19,7 +20,6 @@ from delivery.parts.argocd import Application
 from delivery.pipeline import ApprovalRule, Approver, Environment, Freeze, Pipeline, SuiteRules
 from delivery.proof.decide import Answer, Container, Facts, Image, Pod, decide
 from delivery.signed import approval, evidence
-
 from scripts.tests import test_proof
 
 PIPELINE = pipelines.load(Path(__file__).resolve().parents[2])

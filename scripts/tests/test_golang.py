@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from delivery.errors import PlatformError
 from local import platforms
 from local.closed import golang

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from delivery.errors import PlatformError
 from delivery.parts import docker
 from delivery.parts.daemon import DockerForbidden, DockerMissing, DockerUnsupported, Endpoint
 from local import host
-
 from scripts.tests.daemon import daemon
 
 if TYPE_CHECKING:

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+
 from delivery.errors import BadInput, PlatformError
 from delivery.parts import kubernetes as part
 from delivery.parts.kubernetes import ClusterMissing, Denied, Kubernetes
 from delivery.proof import observe
 from delivery.proof.decide import Verdict
 from delivery.site import Place
-
 from scripts.tests.fake_cluster import CONTEXT, FakeCluster, answering, connect
 
 if TYPE_CHECKING:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tenacity import wait_none
+
 from delivery.errors import PlatformError
 from delivery.parts import docker
 from delivery.parts.pulling import CertificateUnknown, PinGone, RateLimited, RegistrySilent
@@ -12,8 +14,6 @@ from local import host, images, reach, store
 from local.closed.images import Closed
 from local.online import Online
 from local.recipes import image_exists
-from tenacity import wait_none
-
 from scripts.tests.daemon import daemon
 
 if TYPE_CHECKING:

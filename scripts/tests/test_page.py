@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from delivery.show import page
 
 DIGEST = f"sha256:{'a' * 64}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
 from delivery.desired.manifests import Desired
 from delivery.errors import BadInput, NotReached
 from delivery.parts import argocd, git

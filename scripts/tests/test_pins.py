@@ -8,14 +8,14 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from ruamel.yaml import YAML
+
 from delivery.errors import BadInput, PlatformError
 from local import fetch, images, paths, pinning, pins, platforms, published
 from local.catalog import ARGOCD, ArgocdImages, Catalog
 from local.closed.golang import Module
 from local.online import Online
 from local.platforms import KNOWN
-from ruamel.yaml import YAML
-
 from scripts.tests.fake_cluster import Answering, serving
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from delivery import pipeline
 from delivery.errors import BadInput
 

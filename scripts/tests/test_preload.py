@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from delivery.errors import PlatformError
 from local import preload, store
 

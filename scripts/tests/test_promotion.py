@@ -10,13 +10,13 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+
 from delivery.build import image
 from delivery.errors import BadInput, NotReached, Refused
 from delivery.parts import values
 from delivery.proof.decide import Verdict
 from delivery.show import page, report
 from delivery.verbs import report as reporting
-
 from scripts.tests.fake_cluster import REPOSITORY, connect
 from scripts.tests.steps import (
     bare_promote,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+
 from delivery.desired.manifests import Desired
 from delivery.errors import Unknown
 from delivery.parts.argocd import Application

@@ -11,6 +11,7 @@ from typing import Self
 
 import certifi
 import pytest
+
 from delivery.parts import certificates
 from local import catalog as catalogs
 from local import recipes, trust

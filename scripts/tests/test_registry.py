@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
 from delivery import context as contexts
 from delivery.build import image
 from delivery.errors import BadInput, PlatformError, Refused

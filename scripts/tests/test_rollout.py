@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+
 from delivery.build import image
 from delivery.errors import NotReached
 from delivery.proof.decide import Verdict
 from delivery.verbs import rollout
-
 from scripts.tests.fake_cluster import FakeCluster
 from scripts.tests.steps import deploy, promote, proofs, put
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
 from delivery.errors import PlatformError
 from local import room
 from local.closed.images import Closed
 from local.online import Online
-
 from scripts.tests.daemon import daemon
 
 if TYPE_CHECKING:

@@ -17,12 +17,12 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
+
 from delivery.parts import direct
 from delivery.site import ImageRepository
-from local import trust
-
 from e2e.suites.outcome import Unknown
 from e2e.suites.security import box, debian, inside
+from local import trust
 
 DIGEST = f"sha256:{'a' * 64}"
 IMAGE = f"localhost:5001/manual-app@{DIGEST}"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from delivery.build import image
 from delivery.errors import BadInput, NotReached, Refused
 from delivery.parts.registry import connect
@@ -17,7 +18,6 @@ from delivery.proof import stayed
 from delivery.proof.decide import Container, Pod
 from delivery.signed import evidence
 from delivery.verbs import test as testing
-
 from scripts.tests.fake_cluster import REPOSITORY
 from scripts.tests.steps import deploy, refused
 

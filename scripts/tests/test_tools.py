@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import semver
+
 from delivery.errors import BadInput, PlatformError
 from local import fetch, platforms, published, released, tools
 from local.catalog import Catalog

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from delivery.errors import DeliveryError
-from delivery.parts import direct, docker, logins, tar
-from delivery.parts.daemon import FAILURES, short
 from docker.errors import ImageNotFound
 from requests.exceptions import RequestException
 
+from delivery.errors import DeliveryError
+from delivery.parts import direct, docker, logins, tar
+from delivery.parts.daemon import FAILURES, short
 from e2e.suites.outcome import unknown
 from e2e.suites.target import Target
 

@@ -8,7 +8,6 @@ import re
 from collections.abc import Mapping
 
 from delivery.parts import certificates
-
 from e2e.suites.outcome import unknown
 from e2e.suites.security import box
 from e2e.suites.target import Target

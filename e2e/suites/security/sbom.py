@@ -5,7 +5,6 @@ from urllib.parse import unquote
 
 from delivery.build import provenance
 from delivery.parts import registry
-
 from e2e.suites.target import Target
 
 

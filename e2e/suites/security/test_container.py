@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from delivery.proof.decide import runs
-
 from e2e.suites.security.asked import Asked
 from e2e.suites.target import Target, name
 

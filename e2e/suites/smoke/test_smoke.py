@@ -3,8 +3,8 @@
 import re
 
 import httpx
-from delivery.proof.decide import runs
 
+from delivery.proof.decide import runs
 from e2e.suites.target import Target, name, ready
 
 

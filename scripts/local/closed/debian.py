@@ -6,7 +6,6 @@ import tempfile
 from pathlib import Path
 
 from delivery.errors import PlatformError
-
 from local import host, paths
 from local.shell import last_line, run
 

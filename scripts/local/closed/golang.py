@@ -15,10 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import semver
+
 from delivery.errors import PlatformError
 from delivery.lock import alone
 from delivery.progress import phase
-
 from local import paths, platforms
 from local.platforms import Platform
 from local.shell import last_line, run

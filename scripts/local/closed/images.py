@@ -7,7 +7,6 @@ from pathlib import Path
 
 from delivery.errors import PlatformError
 from delivery.progress import phase
-
 from local import platforms, room
 from local.catalog import KIND, ArgocdImages, Catalog
 from local.closed import debian
