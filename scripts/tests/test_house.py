@@ -67,6 +67,18 @@ def test_delivery_never_imports_local(file: Path) -> None:
     assert not [name for name in imported(file) if name.partition(".")[0] in ("local", "scripts", "e2e")]
 
 
+def test_delivery_knows_no_machine() -> None:
+    """Where it all lives is the site's to say: the product has no address of this machine."""
+    said = [
+        f"{file}: {line}"
+        for file in sorted(DELIVERY.rglob("*"))
+        if file.is_file() and "__pycache__" not in file.parts
+        for line in file.read_text(encoding="utf-8").splitlines()
+        if "127.0.0.1" in line
+    ]
+    assert not said
+
+
 @pytest.fixture(scope="module")
 def without_local(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """An environment in which `delivery` can be imported and `local` cannot."""
