@@ -76,7 +76,7 @@ class Shelf:
     def ask(self, method: str, path: str, **options: object) -> httpx.Response:
         """One request to the repository."""
         url = path if path.startswith("http") else f"http://localhost:{self.port}/v2/{self.repository}/{path}"
-        answer = httpx.request(method, url, auth=("delivery", "secret"), trust_env=False, **options)  # type: ignore[arg-type]
+        answer = httpx.request(method, url, auth=("delivery", "secret"), trust_env=False, verify=False, **options)  # type: ignore[arg-type]
         answer.raise_for_status()
         return answer
 
@@ -106,7 +106,7 @@ def serving_registry(program: Path, folder: Path, settings: str = "") -> Iterato
         try:
             for _ in range(200):
                 try:
-                    httpx.get(f"http://localhost:{port}/v2/", trust_env=False)
+                    httpx.get(f"http://localhost:{port}/v2/", trust_env=False, verify=False)
                     break
                 except httpx.TransportError:
                     time.sleep(0.02)

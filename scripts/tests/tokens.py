@@ -160,6 +160,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # as in fake_cluster
     door: Door
 
     def _do(self) -> None:
