@@ -18,6 +18,7 @@ from delivery.desired import derived, policy
 from delivery.desired.policy import Manifest
 from delivery.errors import PlatformError
 from delivery.pipeline import Environment
+from delivery.signed.keys import pem
 from delivery.wait import Pending, Reached, until
 from local import install as installing
 from local import keys
@@ -134,11 +135,9 @@ def _pod(image: str, namespace: str) -> Manifest:
 
 
 def _public_keys(cluster: Cluster) -> dict[str, str]:
-    """The keys of those whose evidence the cluster asks for."""
-    return {
-        name: keys.public(cluster, name).read_text(encoding="ascii")
-        for name in derived.sources(cluster.pipeline)
-    }
+    """The keys of those whose evidence the cluster asks for; PlatformError when one is missing."""
+    hint = "make the keys again: delivery up"
+    return {name: pem(keys.public(cluster, name), hint) for name in derived.sources(cluster.pipeline)}
 
 
 def _platform(digests: Mapping[str, str]) -> list[str]:

@@ -21,6 +21,7 @@ from delivery.site import ArgoCD, GitServer, ImageRepository, Place, Signer, Sit
 from delivery.verbs import policy as policies
 from delivery.verbs.policy import public_keys
 from local import admission, paths
+from local import cluster as clusters
 from local.catalog import Catalog
 from local.closed import golang
 
@@ -176,6 +177,22 @@ def test_without_stages_public_key_nothing_is_installed(tmp_path: Path, content:
     with pytest.raises(PlatformError, match=r"stage\.pub") as caught:
         public_keys(Context(pipelines.load(ROOT), site(file)))
     assert caught.value.hint == "make it again: delivery up"
+
+
+@pytest.mark.parametrize("content", [None, b"", b"-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\n", b"\xff"])
+def test_up_installs_nothing_without_stages_public_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+) -> None:
+    """Nor does `delivery up`: it finds out before it applies anything."""
+    monkeypatch.setenv("DELIVERY_STATE", str(tmp_path))
+    cluster = clusters.chosen("local", ROOT)
+    (cluster.state / "keys").mkdir(parents=True)
+    if content is not None:
+        (cluster.state / "keys" / "stage.pub").write_bytes(content)
+    monkeypatch.setattr(admission, "controller_folder", lambda *_: pytest.fail("it went on"))
+    with pytest.raises(PlatformError, match=r"stage\.pub") as caught:
+        admission.install(None, Catalog(ROOT), cluster, {})
+    assert caught.value.hint == "make the keys again: delivery up"
 
 
 def test_what_was_not_filled_in_is_not_applied(tmp_path: Path) -> None:

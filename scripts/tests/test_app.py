@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from delivery import pipeline as pipelines
 from delivery.app import Check, Fields, Version
 from delivery.build import dockerfile, image, provenance
 from delivery.errors import BadInput, Unknown
-from delivery.parts import docker
+from delivery.parts import docker, programs
 from delivery.parts.git import Repository
 from delivery.proof import observe
 from delivery.proof.decide import Answer
@@ -26,6 +26,8 @@ from local import seed
 from scripts.tests.daemon import daemon
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from scripts.tests.daemon import Daemon
     from scripts.tests.world import World
 
@@ -279,6 +281,14 @@ def test_a_chart_that_uses_nothing_of_the_platform(world: World, monkeypatch: py
     with pytest.raises(BadInput, match="a local site has no image postgresql") as refused:
         seed.record_platform(world.local, {"python": f"sha256:{'a' * 64}"})
     assert "python" in refused.value.hint
+
+
+def test_ci_asks_a_chart_that_was_never_deployed(
+    world: World, program: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """My pull request comes before any deployment: the values name no image yet, and the chart renders."""
+    monkeypatch.setattr(programs, "path", program)
+    ci.renders(replace(world.context, pipeline=pipelines.load(ROOT)))
 
 
 def test_nothing_here_knows_the_sample() -> None:

@@ -35,6 +35,14 @@ class Desired:
         return f"{self.repository}@{self.digest}"
 
 
+# Values for a chart that nobody deploys: any well-formed ones show what it renders.
+ANY_DIGEST = f"sha256:{'0' * 64}"
+STAND_INS = {
+    ".".join(path): value
+    for path, value in ((REPOSITORY, "registry.example/app"), (TAG, "1"), (DIGEST, ANY_DIGEST))
+}
+
+
 class NothingYet(BadInput):
     """The environment has no digest yet; its values say so."""
 

@@ -78,11 +78,6 @@ def beside(pipeline: Pipeline, root: Path) -> set[str]:
     from delivery.parts import helm
 
     found: set[str] = set()
-    stand_in = {
-        ".".join(manifests.REPOSITORY): "registry.example/app",
-        ".".join(manifests.TAG): "0",
-        ".".join(manifests.DIGEST): f"sha256:{'0' * 64}",
-    }
     for environment in pipeline.environments:
         if environment.admits != "anything":
             documents = helm.template(
@@ -90,10 +85,10 @@ def beside(pipeline: Pipeline, root: Path) -> set[str]:
                 root / environment.values,
                 pipeline.chart.release,
                 environment.namespace,
-                stand_in,
+                manifests.STAND_INS,
             )
             found |= manifests.images(documents)
-    found = {image for image in found if not image.endswith(stand_in[".".join(manifests.DIGEST)])}
+    found = {image for image in found if not image.endswith(manifests.ANY_DIGEST)}
     if loose := sorted(image for image in found if "@sha256:" not in image):
         raise BadInput(
             f"the chart runs {', '.join(loose)} in a guarded environment", "name it by digest: image@sha256:…"

@@ -15,6 +15,17 @@ def public(site: Site, name: str) -> Path:
     return file
 
 
+def pem(file: Path, hint: str) -> str:
+    """The text of a public key; PlatformError with this hint when the file holds none."""
+    try:
+        text = file.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlatformError(f"{file}: {error}", hint) from None
+    if "BEGIN PUBLIC KEY" not in text:
+        raise PlatformError(f"{file} holds no public key", hint)
+    return text
+
+
 def private(site: Site, name: str) -> cosign.Key:
     """What `name` signs with; PlatformError when it is not on this machine."""
     signer = site.signer(name)

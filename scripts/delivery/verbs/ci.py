@@ -16,6 +16,7 @@ import httpx
 from delivery.app import Check, Request
 from delivery.build import image
 from delivery.context import Context
+from delivery.desired.manifests import ANY_DIGEST, STAND_INS
 from delivery.errors import BadInput, Unknown
 from delivery.parts import git, helm
 from delivery.parts.daemon import one_line
@@ -25,7 +26,6 @@ from delivery.verbs.containers import Containers, Started, removed_after
 from delivery.wait import Failed, Pending, Reached, until
 
 _CHECK_SECONDS, _READY_SECONDS = 900.0, 60.0
-_ANY_DIGEST = f"sha256:{'0' * 64}"  # any well-formed one shows that the chart is right
 _BUILD = 1
 
 
@@ -36,16 +36,7 @@ def run(context: Context) -> None:
     for one in context.pipeline.ci.checks:
         with phase(one.name):
             check(context.checkout, one)
-    for environment in context.pipeline.environments:
-        with phase(f"Helm lints and renders {environment.name}"):
-            chart, values = (
-                context.checkout / context.pipeline.chart.path,
-                context.checkout / environment.values,
-            )
-            helm.lint(chart, values, _unset(context))
-            helm.template(
-                chart, values, context.pipeline.chart.release, environment.namespace, _unset(context)
-            )
+    renders(context)
     tag = f"{context.pipeline.chart.release}-ci:{commit[:12]}"
     with phase("Image builds") as progress:
         image.prepare(context, repository, commit, _BUILD).build(tag, progress.update)
@@ -55,6 +46,16 @@ def run(context: Context) -> None:
         with phase("Service is reachable"), _http(app.url) as http:
             _ready(context, http, app)
             _ask(context, http, commit)
+
+
+def renders(context: Context) -> None:
+    """Return when the checkout's chart lints and renders for each environment, also before anything was deployed."""
+    chart, instead = context.pipeline.chart, _unset(context)
+    for environment in context.environments:
+        with phase(f"Helm lints and renders {environment.name}"):
+            folder, values = context.checkout / chart.path, context.checkout / environment.values
+            helm.lint(folder, values, instead)
+            helm.template(folder, values, chart.release, environment.namespace, instead)
 
 
 def check(root: Path, one: Check) -> None:
@@ -98,8 +99,7 @@ def check(root: Path, one: Check) -> None:
 
 def _unset(context: Context) -> dict[str, str]:
     """What deploy, promote and up write into the values."""
-    digests = ("image.digest", *context.pipeline.app.platform_images.values())
-    return {"image.tag": str(_BUILD), **dict.fromkeys(digests, _ANY_DIGEST)}
+    return STAND_INS | dict.fromkeys(context.pipeline.app.platform_images.values(), ANY_DIGEST)
 
 
 def _started(context: Context, containers: Containers) -> Started:

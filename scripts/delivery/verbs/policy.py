@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from delivery.context import Context
 from delivery.desired import derived, policy
-from delivery.errors import BadInput, PlatformError
+from delivery.errors import BadInput
 from delivery.signed import keys
 
 
@@ -48,13 +48,7 @@ def _there(context: Context, cluster: str | None) -> set[str]:
 
 def public_keys(context: Context) -> dict[str, str]:
     """The public keys of those whose evidence the cluster asks for, as PEM; PlatformError when one is missing."""
-    found = {}
-    for name in derived.sources(context.pipeline):
-        file = keys.public(context.site, name)
-        try:
-            found[name] = file.read_text(encoding="ascii")
-        except (OSError, UnicodeDecodeError) as error:
-            raise PlatformError(f"{file}: {error}", context.site.remedy("signers")) from None
-        if "BEGIN PUBLIC KEY" not in found[name]:
-            raise PlatformError(f"{file} holds no public key", context.site.remedy("signers"))
-    return found
+    remedy = context.site.remedy("signers")
+    return {
+        name: keys.pem(keys.public(context.site, name), remedy) for name in derived.sources(context.pipeline)
+    }
