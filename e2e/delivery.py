@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +33,37 @@ class Ran:
     out: str
     err: str
 
+    @classmethod
+    def of(
+        cls,
+        program: Sequence[str | Path],
+        arguments: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        expect: int,
+        seconds: float,
+    ) -> "Ran":
+        """Run `delivery` as this program; fail unless it exits with `expect`, and says why where that is not 0."""
+        done = subprocess.run(
+            [*program, *arguments],
+            cwd=cwd,
+            env=env,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=seconds,
+        )
+        ran = cls(done.returncode, done.stdout, done.stderr)
+        told = (
+            f"delivery {' '.join(arguments)}: exit {ran.code}, not {expect}\n{ran.out}\n{ran.err}\n{ran.log}"
+        )
+        assert ran.code == expect, told
+        if expect:
+            assert ran.error, f"a failed verb says what is wrong: {ran.err}"
+            assert ran.hint, f"a failed verb says what to do: {ran.err}"
+        return ran
+
     @property
     def json(self) -> Any:
         """What it printed with --format json."""
@@ -47,6 +78,28 @@ class Ran:
     def hint(self) -> str:
         """Its `hint:` line."""
         return next((line for line in self.err.splitlines() if line.startswith("hint: ")), "")
+
+    @property
+    def log(self) -> str:
+        """The end of the log that its hint names: the folder may be gone when somebody reads this."""
+        file = Path(self.hint.rpartition(": ")[2])
+        return file.read_text(encoding="utf-8")[-3000:] if file.is_file() else ""
+
+
+def kubectl(
+    *command: str | Path, check: bool = True, input: str | None = None, seconds: float = 120
+) -> subprocess.CompletedProcess[str]:
+    """Run kubectl and what it is told; with `check`, fail unless it works."""
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        input=input,
+        stdin=None if input is not None else subprocess.DEVNULL,
+        timeout=seconds,
+    )
+    assert not check or done.returncode == 0, f"{' '.join(map(str, command[1:]))}: {done.stderr}"
+    return done
 
 
 @dataclass
@@ -91,23 +144,9 @@ class Checkout:
 
     def delivery(self, *arguments: str, expect: int = 0, **environment: str) -> Ran:
         """Run a verb as a user would; fail unless it exits with `expect`."""
-        done = subprocess.run(
-            [Path(sys.executable).with_name("delivery"), *arguments],
-            cwd=self.path,
-            env={**os.environ, "DELIVERY_SITE": self.site, **environment},
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            timeout=900,
-        )
-        ran = Ran(done.returncode, done.stdout, done.stderr)
-        assert ran.code == expect, (
-            f"delivery {' '.join(arguments)}: exit {ran.code}, not {expect}\n{ran.out}\n{ran.err}"
-        )
-        if expect:
-            assert ran.error, f"a failed verb says what is wrong: {ran.err}"
-            assert ran.hint, f"a failed verb says what to do: {ran.err}"
-        return ran
+        env = {**os.environ, "DELIVERY_SITE": self.site, **environment}
+        program = [Path(sys.executable).with_name("delivery")]
+        return Ran.of(program, arguments, cwd=self.path, env=env, expect=expect, seconds=900)
 
     def git(self, *arguments: str) -> str:
         """git in the checkout, as the user."""
@@ -164,16 +203,7 @@ class Checkout:
         self, *arguments: str, check: bool = True, input: str | None = None
     ) -> subprocess.CompletedProcess[str]:
         """kubectl against the cluster of the tests."""
-        done = subprocess.run(
-            [*self.kubectl_command(), *arguments],
-            capture_output=True,
-            text=True,
-            input=input,
-            stdin=None if input is not None else subprocess.DEVNULL,
-            timeout=120,
-        )
-        assert not check or done.returncode == 0, f"{' '.join(arguments)}: {done.stderr}"
-        return done
+        return kubectl(*self.kubectl_command(), *arguments, check=check, input=input)
 
     def kubectl_command(self, environment: str = "") -> list[str]:
         """kubectl for the cluster of an environment (the last one's) and no other."""

@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 
 from delivery.parts import docker, tar
 from delivery.wait import Pending, Reached, until
+from e2e import delivery
 from e2e.second import names
 from local import admission, images, preload, tools
 from local.catalog import Catalog
@@ -126,16 +127,8 @@ class Clusters:
         self, context: str, *arguments: str, check: bool = True, input: str | None = None
     ) -> subprocess.CompletedProcess[str]:
         """kubectl against one of them and no other."""
-        done = subprocess.run(
-            [tools.path("kubectl"), f"--kubeconfig={self.kubeconfig}", f"--context={context}", *arguments],
-            capture_output=True,
-            text=True,
-            input=input,
-            stdin=None if input is not None else subprocess.DEVNULL,
-            timeout=180,
-        )
-        assert not check or done.returncode == 0, f"{context}: {' '.join(arguments)}: {done.stderr}"
-        return done
+        here = (tools.path("kubectl"), f"--kubeconfig={self.kubeconfig}", f"--context={context}")
+        return delivery.kubectl(*here, *arguments, check=check, input=input, seconds=180)
 
     def apply(self, context: str, *manifests: dict[str, Any]) -> None:
         """kubectl apply of these objects."""

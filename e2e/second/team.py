@@ -62,23 +62,9 @@ class Team:
 
     def delivery(self, *arguments: str, expect: int = 0, **environment: str) -> Ran:
         """Run a verb as the team would; fail unless it exits with `expect`."""
-        done = subprocess.run(
-            [self.home / "venv" / "bin" / "python", "-c", _VERBS, *arguments],
-            cwd=self.path,
-            env=self.environment | environment,
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            timeout=600,
-        )
-        ran = Ran(done.returncode, done.stdout, done.stderr)
-        assert ran.code == expect, (
-            f"delivery {' '.join(arguments)}: exit {ran.code}, not {expect}\n{ran.out}\n{ran.err}\n{_log(ran)}"
-        )
-        if expect:
-            assert ran.error, f"a failed verb says what is wrong: {ran.err}"
-            assert ran.hint, f"a failed verb says what to do: {ran.err}"
-        return ran
+        env = self.environment | environment
+        program: list[str | Path] = [self.home / "venv" / "bin" / "python", "-c", _VERBS]
+        return Ran.of(program, arguments, cwd=self.path, env=env, expect=expect, seconds=600)
 
     def git(self, *arguments: str) -> str:
         """git in the checkout, as the team."""
@@ -104,12 +90,6 @@ class Team:
             assert text.count(old) == 1, f"{name} has {old!r} {text.count(old)} times"
             text = text.replace(old, new)
         file.write_text(text, encoding="utf-8")
-
-
-def _log(ran: Ran) -> str:
-    """The end of the log that a hint names: the folder is gone when somebody reads this."""
-    file = Path(ran.hint.rpartition(": ")[2])
-    return file.read_text(encoding="utf-8")[-3000:] if file.is_file() else ""
 
 
 def come(root: Path, home: Path, servers: Servers, kubeconfig: Path) -> Team:

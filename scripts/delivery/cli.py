@@ -260,9 +260,9 @@ def generate(
     ] = False,
 ) -> None:
     """Write what follows from pipeline.yaml: Applications, projects, namespaces, what the cluster demands."""
-    from delivery.verbs import generate as generating
+    from delivery.verbs import generate as verb
 
-    _print(generating.run(_pipeline(), check))
+    _print(verb.run(_pipeline(), check))
 
 
 @app.command()
@@ -276,9 +276,9 @@ def policy(
     ] = None,
 ) -> None:
     """Print what the cluster is to refuse by itself, for `kubectl apply --server-side -f -`."""
-    from delivery.verbs import policy as policies
+    from delivery.verbs import policy as verb
 
-    _print(policies.run(_context(), image or (), cluster))
+    _print(verb.run(_context(), image or (), cluster))
 
 
 @environment_app.command("add")
@@ -332,12 +332,11 @@ def adopt(
     format: AsFormat = Format.text,
 ) -> None:
     """Make a fresh fork your own: name, chart, Applications, site, licence. Staged for you to commit."""
-    from delivery import pipeline
     from delivery.show import adopted as show
     from delivery.show import report
     from delivery.verbs import adopt as verb
 
-    done = verb.run(pipeline.load(), verb.Wanted(name, registry, git, site_name, owner), dry_run)
+    done = verb.run(_pipeline(), verb.Wanted(name, registry, git, site_name, owner), dry_run)
     if format is Format.json:
         report.write_json({"schema": "delivery/adopted/v1", **asdict(done), "dry_run": dry_run})
     else:

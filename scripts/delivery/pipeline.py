@@ -26,6 +26,7 @@ FILE = "pipeline.yaml"
 Seconds = Annotated[float, Field(gt=0, le=7200)]
 Hours = Annotated[float, Field(gt=0, le=8760)]
 Email = Annotated[str, Field(pattern=r"^[^@\s<>]+@[^@\s<>]+$")]
+Admits = Literal["anything", "pinned", "tested"]  # each is stricter than the one before it
 BUILD = "build"  # who signs the SBOM and the provenance
 _YAML_WORDS = frozenset(("y", "n", "yes", "no", "on", "off", "true", "false", "null"))
 _TAKEN = re.compile(r"^(argocd|cosign-system|default|kube-.*)$")
@@ -106,7 +107,7 @@ class Environment(Model):
     application: Name
     values: RepositoryPath
     sync: Literal["automatic", "exact-commit"]
-    admits: Literal["anything", "pinned", "tested"]  # each is stricter than the one before it
+    admits: Admits
     tests: SuiteRules
     approval: ApprovalRule | None = None
     freeze: tuple[Freeze, ...] = ()

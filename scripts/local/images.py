@@ -75,14 +75,3 @@ def ensure() -> None:
     names = (images.node.name, images.registry, images.gateway.tag, *images.python_images)
     if not all(image_exists(name) for name in (*names, *images.platform_images.values())):
         images.make()
-
-
-def build_arguments() -> dict[str, str]:
-    """What the stages of the app's Dockerfile may start from; one that takes neither has base images of its own."""
-    build, runtime = source().python_images
-    return {"BUILD_IMAGE": build, "RUNTIME_IMAGE": runtime}
-
-
-def platform_images() -> dict[str, str]:
-    """Local names of the images that the cluster asks for by digest, such as `postgresql`."""
-    return source().platform_images

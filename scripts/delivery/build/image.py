@@ -243,31 +243,18 @@ def prepare(context: Context, repository: git.Repository, revision: str, number:
     text = repository.show(revision, name)
     if text is None:
         raise BadInput(f"{name} is not in Git at {revision[:12]}", "commit it first: it builds the image")
-    content = text.decode("utf-8", "replace")
-    if VERSION not in dockerfile.read(content, {}).labels:  # a base image's own would be taken for the app's
+    source, created = context.site.git.for_argocd, repository.run("log", "-1", "--format=%cI", revision)
+    facts = {"BUILD": str(number), "REVISION": revision, "SOURCE": source, "CREATED": created}
+    known = facts | context.site.arguments
+    found = dockerfile.read(text.decode("utf-8", "replace"), known)
+    if VERSION not in found.labels:  # a base image's own would be taken for the app's
         raise BadInput(
             f"{name} does not say which version the app is",
             f'write it there, such as: LABEL {VERSION}="1.0.0"',
         )
-    created = repository.run("log", "-1", "--format=%cI", revision)
-    known = {
-        **{
-            "BUILD": str(number),
-            "REVISION": revision,
-            "SOURCE": context.site.git.for_argocd,
-            "CREATED": created,
-        },
-        **context.site.arguments,
-    }
-    found = dockerfile.read(content, known)
     return Recipe(
         arguments={key: value for key, value in known.items() if key in found.arguments},
-        labels={
-            REVISION: revision,
-            SOURCE: context.site.git.for_argocd,
-            CREATED: created,
-            NUMBER: str(number),
-        },
+        labels={REVISION: revision, SOURCE: source, CREATED: created, NUMBER: str(number)},
         bases=found.bases,
         context=repository.archive(f"{revision}:{context.pipeline.image.context}"),
     )

@@ -6,11 +6,10 @@ change beside it, and nothing in its own lines shows that.
 """
 
 from collections.abc import Collection
+from typing import get_args
 
-from delivery.pipeline import Environment, Pipeline
+from delivery.pipeline import Admits, Environment, Pipeline
 from delivery.site import Site
-
-_ADMITS = ("anything", "pinned", "tested")  # each is stricter than the one before it
 
 
 def weaker(before: Pipeline, after: Pipeline) -> list[str]:
@@ -82,4 +81,4 @@ def _signers(pipeline: Pipeline) -> dict[str, Collection[str]]:
 
 
 def _rank(environment: Environment) -> int:
-    return _ADMITS.index(environment.admits)
+    return get_args(Admits).index(environment.admits)

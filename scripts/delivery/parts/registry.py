@@ -263,9 +263,7 @@ class Registry:
                 self.repository.log_in,
             )
         return LoginRefused(
-            f"registry {self.host} does not take our login, {found.login.username} of {found.asked}".rstrip(
-                ","
-            ),
+            f"registry {self.host} does not take our login, {found.login.username} of {found.asked}",
             self.repository.log_in,
         )
 
@@ -274,12 +272,9 @@ class Registry:
         text = f"registry {self.host}: {what}: {answer.status_code} {' '.join(answer.text.split())[:200]}"
         if answer.status_code != 403:
             return RegistryRefused(text, _DOCTOR)
-        who = (
-            f"{self._login.login.username} " if self._login and self._login.login else "whoever has no login "
-        )
-        return LoginRefused(
-            f"{text} (asked as {who.strip()})", f"give that user the right to {self.repository.path}"
-        )
+        found = self._login.login if self._login else None
+        who = found.username if found else "whoever has no login"
+        return LoginRefused(f"{text} (asked as {who})", f"give that user the right to {self.repository.path}")
 
     def _broken(self, what: str, error: Exception) -> PlatformError:
         host = self._asked_host(error)
