@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,8 @@ def ensure_docker() -> None:
     try:
         client = docker.client(seconds=_SECONDS)
     except DockerMissing:
-        if endpoint().source or _listens() or cannot_install():
-            raise  # one that somebody chose, one that hangs, or a machine that is not ours to change
+        if not _ours_to_start():
+            raise
     else:
         try:
             with failing("Docker does not say what it is", PlatformError, "is Docker well? docker info"):
@@ -61,6 +62,25 @@ def ensure_docker() -> None:
             install("docker.io", *([] if shutil.which("docker") else ["docker-cli"]))
     with phase("Starting the Docker daemon"):
         _start()
+
+
+def wake_docker() -> bool:
+    """Whether a daemon answers, Debian's being started where it is installed, stopped and ours to start.
+
+    Containers outlive their daemon: after a restart of the machine they are there, and nobody answers for them.
+    """
+    if docker_answers():
+        return True
+    if not (_ours_to_start() and shutil.which("dockerd")):
+        return False
+    with phase("Starting the Docker daemon"):
+        _start()
+    return True
+
+
+def _ours_to_start() -> bool:
+    # Not one that somebody chose, not one that hangs, and not on a machine that is not ours to change.
+    return not (endpoint().source or _listens() or cannot_install())
 
 
 def cannot_install() -> str:
@@ -160,21 +180,27 @@ def _alive(pidfile: Path) -> bool:
         return False
 
 
-def stop_docker() -> bool:
-    """Stop the daemon if it was started by us and nothing runs in it any more; whether it was stopped."""
+def stop_docker() -> None:
+    """Stop the daemon if it was started by us and nothing runs in it any more."""
     pidfile = paths.host("dockerd.pid")
     if not pidfile.exists():
-        return False
+        return
     if _alive(pidfile):
         client = docker.client(seconds=30)
         busy = client.containers.list()
         client.close()
         if busy:
-            return False
-        pid = int(pidfile.read_text())
-        os.kill(pid, signal.SIGTERM)
-        end = time.monotonic() + 30
-        while _alive(pidfile) and time.monotonic() < end:
-            time.sleep(0.1)  # not our child any more: there is nothing to wait on
+            return
+        with phase("Stopping the Docker daemon that was started from here"):
+            _stop(pidfile)
     pidfile.unlink()
-    return True
+
+
+def _stop(pidfile: Path) -> None:
+    pid = int(pidfile.read_text())
+    os.kill(pid, signal.SIGTERM)
+    end = time.monotonic() + 30
+    while _alive(pidfile) and time.monotonic() < end:
+        with suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)  # started by this very command: it stays a zombie until somebody asks
+        time.sleep(0.1)  # mostly not our child: there is nothing to wait on

@@ -75,6 +75,11 @@ def exists(cluster: Cluster) -> bool:
     return bool(_node_id(cluster))
 
 
+def made_here(cluster: Cluster) -> bool:
+    """Whether this state folder says that the cluster was made with it; asks no Docker."""
+    return (cluster.state / "owner").exists()
+
+
 def check_owner(cluster: Cluster) -> None:
     """PlatformError when a cluster of that name exists that was not made with this state folder."""
     owner = cluster.state / "owner"

@@ -91,9 +91,17 @@ def down(cluster: Cluster, force: bool = False) -> None:
     """Remove the cluster, its registry and Git server with their data, and its keys.
 
     Stops Docker if it was started from here and nothing else runs in it. With `force`, also a cluster
-    that another checkout made.
+    that another checkout made. PlatformError, and nothing is removed, where Docker does not answer for a
+    cluster that was made here.
     """
-    if host.docker_answers():
+    if not (force or cluster.state.exists()):
+        answers = host.docker_answers()
+    elif not (answers := host.wake_docker()) and kinds.made_here(cluster):
+        raise PlatformError(
+            f"Docker does not answer, so cluster {cluster.name} cannot be removed",
+            "start Docker, then run this again",
+        )
+    if answers:
         if not force:
             kinds.check_owner(cluster)
         with phase(f"Removing cluster {cluster.name}"):
@@ -101,9 +109,7 @@ def down(cluster: Cluster, force: bool = False) -> None:
                 kinds.delete(cluster)
             services.remove(cluster)
     shutil.rmtree(cluster.state, ignore_errors=True)
-    if host.stop_docker():
-        with phase("Stopped the Docker daemon that was started from here"):
-            pass
+    host.stop_docker()
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +17,13 @@ import pytest
 from delivery.errors import PlatformError
 from delivery.parts import docker
 from delivery.parts.daemon import DockerForbidden, DockerMissing, DockerUnsupported, Endpoint
-from local import host
+from local import cluster as clusters
+from local import host, services, up
+from local import kind as kinds
 from scripts.tests.daemon import daemon
 
 if TYPE_CHECKING:
+    from local.cluster import Cluster
     from scripts.tests.daemon import Daemon
 
 __all__ = ["daemon"]  # a fixture
@@ -37,6 +42,56 @@ def raising(error: Exception) -> Any:
         raise error
 
     return client
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """A cluster that was made here, before the machine was restarted."""
+    monkeypatch.setenv("DELIVERY_STATE", str(tmp_path))
+    cluster = clusters.chosen("local", Path(__file__).parents[2])
+    cluster.state.mkdir()
+    (cluster.state / "owner").write_text("a node")
+    return cluster
+
+
+def test_down_starts_the_daemon_that_a_restart_stopped(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a restart of the machine no daemon answers, but its containers are there: `down` removes them."""
+    answers = iter([False, True])
+    did: list[str] = []
+    monkeypatch.setattr(host, "docker_answers", lambda: next(answers))
+    monkeypatch.setattr(host, "_ours_to_start", lambda: True)
+    monkeypatch.setattr(shutil, "which", lambda program: f"/usr/bin/{program}")
+    monkeypatch.setattr(host, "_start", lambda: did.append("start"))
+    monkeypatch.setattr(host, "stop_docker", lambda: did.append("stop"))
+    monkeypatch.setattr(kinds, "exists", lambda cluster: True)
+    monkeypatch.setattr(kinds, "delete", lambda cluster: did.append("delete"))
+    monkeypatch.setattr(services, "remove", lambda cluster: did.append("remove"))
+    up.down(cluster, force=True)
+    assert did == ["start", "delete", "remove", "stop"]
+    assert not cluster.state.exists()
+
+
+def test_down_keeps_what_it_cannot_remove(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Docker Desktop is not running: the cluster is not forgotten, it would be another checkout's afterwards."""
+    monkeypatch.setattr(host, "docker_answers", lambda: False)
+    monkeypatch.setattr(host, "_ours_to_start", lambda: False)
+    with pytest.raises(PlatformError, match="cannot be removed"):
+        up.down(cluster)
+    assert kinds.made_here(cluster)
+
+
+def test_a_daemon_that_this_command_started_is_stopped_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`down` that had to start Docker first does not wait half a minute for it to be gone."""
+    monkeypatch.setattr(host, "_alive", lambda pidfile: Path("/proc", pidfile.read_text(), "comm").exists())
+    with subprocess.Popen(["sleep", "60"]) as child:
+        (tmp_path / "pid").write_text(str(child.pid))
+        begin = time.monotonic()
+        host._stop(tmp_path / "pid")
+        assert time.monotonic() - begin < 20
 
 
 @pytest.mark.usefixtures("untouched")
