@@ -71,7 +71,7 @@ def basic(user: str, scheme: str = "Basic") -> list[str]:
     return [f"Authorization: {scheme} {base64.b64encode(user.encode()).decode()}"]
 
 
-_USERS = (
+_USERS: tuple[list[str], ...] = (
     [],
     basic("bogus:bogus"),
     basic(":"),

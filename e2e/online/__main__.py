@@ -71,7 +71,7 @@ def _checkout(root: Path, folder: Path, versions: str) -> bytes:
     shutil.rmtree(path, ignore_errors=True)
     subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", root, path], check=True)
     (path / "scripts" / "local" / "versions.yaml").write_text(versions, encoding="utf-8")
-    git = ["git", "-C", path, "-c", "user.name=Ada", "-c", "user.email=ada@example.org"]
+    git = ["git", "-C", str(path), "-c", "user.name=Ada", "-c", "user.email=ada@example.org"]
     subprocess.run([*git, "checkout", "--quiet", "-B", "main"], check=True)
     subprocess.run([*git, "commit", "--quiet", "--all", "--message", "versions of the test"], check=True)
     bundle = folder / "checkout.bundle"

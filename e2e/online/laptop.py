@@ -160,7 +160,7 @@ def _image() -> str:
         with phase(f"Preparing a laptop with Debian {SUITE}"):
             _debootstrap(start)
     bounded = '#!/bin/sh\nexec python3 -IS /usr/local/lib/runc/runc_bounded.py /usr/sbin/runc "$@"\n'
-    files = {
+    files: dict[str, Path | bytes] = {
         "host.crt": _CA,
         "runc-bounded": bounded.encode(),
         "runc_bounded.py": Path(runc_bounded.__file__),

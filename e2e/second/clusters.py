@@ -39,8 +39,8 @@ def create_prod(network: str, root: Path, folder: Path) -> None:
     file = folder / "kind.yaml"
     with file.open("w", encoding="utf-8") as out:
         yaml.dump(config, out)
-    command = [tools.path("kind"), "create", "cluster", f"--name={PROD}", f"--config={file}"]
-    command += [f"--image={images.source().node.name}", f"--kubeconfig={folder / 'kind-kubeconfig'}"]
+    image, own = f"--image={images.source().node.name}", f"--kubeconfig={folder / 'kind-kubeconfig'}"
+    command = (tools.path("kind"), "create", "cluster", f"--name={PROD}", f"--config={file}", image, own)
     settings = {"KIND_EXPERIMENTAL_PROVIDER": "docker", "KIND_EXPERIMENTAL_DOCKER_NETWORK": network}
     run(command, hint=_HINT, env=settings)
     preload.unpack(node(PROD), ("platform/policy-controller",))
@@ -49,12 +49,9 @@ def create_prod(network: str, root: Path, folder: Path) -> None:
 def remove_prod() -> None:
     """Remove the second cluster, if it is there."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [tools.path("kind"), "delete", "cluster", f"--name={PROD}"]
-        run(
-            [*command, f"--kubeconfig={folder}/none"],
-            hint=_HINT,
-            env={"KIND_EXPERIMENTAL_PROVIDER": "docker"},
-        )
+        own = f"--kubeconfig={folder}/none"
+        command = (tools.path("kind"), "delete", "cluster", f"--name={PROD}", own)
+        run(command, hint=_HINT, env={"KIND_EXPERIMENTAL_PROVIDER": "docker"})
 
 
 def node(kind_name: str) -> str:

@@ -148,7 +148,7 @@ def _push(served: Servers, folder: Path, image: str) -> str:
     name = f"{names.REGISTRY}/acme/{image}:1"
     config = served.docker_config(folder / "ci", "ci")
     hint = "docker logs second-site"
-    recipe = f"FROM {images.platform_images()[image]}\nLABEL {servers.LABEL}=yes\n"
+    recipe = f"FROM {images.source().platform_images[image]}\nLABEL {servers.LABEL}=yes\n"
     run(["docker", "build", "--quiet", f"--tag={name}", "-"], hint=hint, input=recipe)
     said = run(["docker", f"--config={config}", "push", name], hint=hint)
     [digest] = set(re.findall(r"digest: (sha256:[0-9a-f]{64})", said))
