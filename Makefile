@@ -29,10 +29,10 @@ lint: .venv/ready ## style and types, and that what follows from pipeline.yaml i
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/delivery generate --check
 
 e2e: .venv/ready ## from a bare machine to all tests passed, on a cluster of its own
-	@$(BIN)/python -m pytest e2e --ignore=e2e/test_second_site.py $(E2E)
+	@$(BIN)/python -m pytest e2e $(E2E)
 	@$(BIN)/python -m pytest -n 3
 
-e2e-second: .venv/ready ## a second site: TLS, tokens, prod in a cluster of its own (root on Linux)
+e2e-second: .venv/ready ## of e2e the second site alone: TLS, tokens, prod in a cluster of its own (root on Linux)
 	@$(BIN)/python -m pytest e2e/test_second_site.py $(E2E)
 
 e2e-online: .venv/ready ## the path of a laptop that pulls public images, on a machine that cannot (root on Debian)

@@ -7,6 +7,7 @@ cosign itself takes ours, and that ours takes cosign's. Only the private keys' f
 
 from __future__ import annotations
 
+import atexit
 import base64
 import hashlib
 import json
@@ -29,6 +30,11 @@ OCI = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 _ANNOTATIONS = {"dev.cosignproject.cosign/signature": ""}
 _ECDSA = ec.ECDSA(hashes.SHA256())
+# One for the session: to make a client takes longer than to ask, and so does reading the authorities of TLS, which
+# nobody asks here. A blob is what its digest says for ever.
+_HTTP = httpx.Client(trust_env=False, verify=False)
+atexit.register(_HTTP.close)
+_BLOBS: dict[str, bytes] = {}
 
 
 def generate(prefix: Path, password: str) -> None:
@@ -145,8 +151,11 @@ class Attachments:
         answer = self._ask("GET", self._tag, headers={"Accept": OCI})
         if answer.status_code == 404:
             return []
-        layers = answer.json()["layers"]
-        return [self._ask("GET", f"blobs/{layer['digest']}").content for layer in layers]
+        digests = [layer["digest"] for layer in answer.json()["layers"]]
+        for digest in digests:
+            if digest not in _BLOBS:
+                _BLOBS[digest] = self._ask("GET", f"blobs/{digest}").content
+        return [_BLOBS[digest] for digest in digests]
 
     def write(self, texts: list[bytes]) -> None:
         """These, and no others."""
@@ -171,8 +180,5 @@ class Attachments:
 
     def _ask(self, method: str, path: str, **options: Any) -> httpx.Response:
         headers = self._headers | options.pop("headers", {})
-        # To read the authorities of TLS, which nobody asks here, takes longer than all the rest.
-        answer = httpx.request(
-            method, self._url.join(path), headers=headers, trust_env=False, verify=False, **options
-        )
+        answer = _HTTP.request(method, self._url.join(path), headers=headers, **options)
         return answer if answer.status_code == 404 else answer.raise_for_status()
