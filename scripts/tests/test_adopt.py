@@ -131,7 +131,7 @@ def test_what_is_commented_is_right_once_it_is_said(fork: Path) -> None:
     """Whoever takes the `# ` away from the lines of the site, and fills them in, has a site."""
     committed(fork)
     rules = fork / "pipeline.yaml"
-    head, mark, tail = rules.read_text("utf-8").partition("name what is missing.\n")
+    head, mark, tail = rules.read_text("utf-8").rpartition("name what is missing.\n")
     rules.write_text(head + mark + tail.replace("    # ", "    "), "utf-8")
     site = pipeline.load(fork).site(SITE)
     assert isinstance(site, Site)

@@ -155,10 +155,10 @@ def test_a_local_platform_reads_its_own_git_server(
 
 def test_two_apps_live_in_one_cluster() -> None:
     """Another team's app came from the same template: no project, no policy and no namespace of ours has its name."""
-    text = (ROOT / "pipeline.yaml").read_text()
+    text, name = (ROOT / "pipeline.yaml").read_text(), PIPELINE.chart.release
     for environment in PIPELINE.environments:
-        text = text.replace(f"namespace: {environment.namespace}\n", f"namespace: shop-{environment.name}\n")
-    theirs = pipelines.parse(text.replace("manual-app", "shop"), ROOT)
+        text = text.replace(f"namespace: {environment.namespace}\n", f"namespace: two-{environment.name}\n")
+    theirs = pipelines.parse(text.replace(name, f"{name}-two"), ROOT)
     ours, other = (_called(pipeline) for pipeline in (PIPELINE, theirs))
     assert len(ours) == len(other)
     assert ours & other == {("Namespace", "argocd")}
