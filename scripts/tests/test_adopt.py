@@ -384,6 +384,9 @@ sites:
     assert names == ["local", "acme", "other"]
     assert more.startswith(text.removesuffix("# the end\n"))
     assert more.endswith("# the end\n")
+    # What is still a comment of one site does not become the next one's.
+    third = sites.with_site(more, "third", "https://git.example/x", "quay.io/acme/x", ["dev"], ["build"])
+    assert third.startswith(more.removesuffix("# the end\n"))
     with pytest.raises(BadInput, match="cannot be changed in place"):
         sites.with_site("sites: [{ name: local }]\n", "acme", "https://a/b", "a.b/c", [], [])
 

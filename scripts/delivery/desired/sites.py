@@ -57,6 +57,10 @@ def with_site(
         block = re.sub("(?m)^  ", " " * sites.start_mark.column, block)
     line = _last_line(sites) + 1
     lines = text.splitlines(keepends=True)
+    # What stands there as a comment, further in than the dashes, is still the last site's.
+    inner = re.compile(rf" {{{sites.start_mark.column + 1},}}#")
+    while line < len(lines) and inner.match(lines[line]):
+        line += 1
     before, after = "".join(lines[:line]), "".join(lines[line:])
     if not before.endswith("\n"):
         before += "\n"
