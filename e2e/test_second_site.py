@@ -48,6 +48,8 @@ def second(
     try:
         with world.made(ROOT, platform.cluster, folder, phases) as made:
             yield made
+        if made.app == platform.app:  # its policies had the name of ours
+            platform.delivery("up")
     finally:
         capture = pytestconfig.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled():

@@ -220,7 +220,7 @@ class Clusters:
 
     def leave(self, context: str, app: str, environments: Collection[str]) -> None:
         """Take everything of the site away from the shared cluster; it may not be there."""
-        own, gone = [f"{app}-{one}" for one in environments], ("delete", "--ignore-not-found", "--wait=false")
+        own, gone = [names.of(one) for one in environments], ("delete", "--ignore-not-found", "--wait=false")
         # Namespace, Application and project are called alike.
         self.kubectl(context, "-n", _ARGOCD, *gone, *(f"application/{one}" for one in own))
         self.kubectl(context, "-n", _ARGOCD, *gone, *(f"appproject/{one}" for one in own))

@@ -14,9 +14,16 @@ from delivery.parts.daemon import endpoint
 
 DOMAIN = "shop.test"
 REGISTRY, LOGIN, GIT = f"registry.{DOMAIN}", f"auth.{DOMAIN}", f"git.{DOMAIN}"
+# Also a fork that is called shop must be told from this site, with which it shares a cluster.
+_ENVIRONMENT = "second-site"
 _HOSTS = Path("/etc/hosts")
 _CERTIFICATES = Path("/etc/docker/certs.d", REGISTRY)
 _MARK = "# delivery: the second site of its e2e"
+
+
+def of(environment: str) -> str:
+    """What an environment's namespace, Application and project are called."""
+    return f"{_ENVIRONMENT}-{environment}"
 
 
 def unfit() -> str:

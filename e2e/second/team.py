@@ -153,7 +153,7 @@ def settle(team: Team, servers: Servers, arguments: dict[str, str], beside: dict
     rules["sites"] = [_site(team, servers, arguments, next(s for s in rules["sites"] if s["name"] == SITE))]
     rules["approvers"] = [{"name": "approver", "identity": f"grace@{names.DOMAIN}"}]
     for one in rules["environments"]:
-        one["namespace"] = f"{rules['chart']['release']}-{one['name']}"
+        one["namespace"] = one["application"] = names.of(one["name"])
     with file.open("w", encoding="utf-8") as out:
         yaml.dump(rules, out)
     values = team.path / rules["chart"]["path"] / "values.yaml"

@@ -40,7 +40,7 @@ class World:
 
     def namespace(self, environment: str) -> str:
         """Where an environment is in it."""
-        return f"{self.app}-{environment}"
+        return names.of(environment)
 
     def digests(self, environment: str) -> set[str]:
         """The digests that the app's containers run, by the pods' own imageID."""
