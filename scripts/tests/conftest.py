@@ -5,23 +5,31 @@ import gc
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from delivery import context as contexts
 from delivery.files import write_private
 from delivery.parts import programs
-from local import paths, platforms, released, tools
-from local.catalog import Catalog
 from scripts.tests import signing
+from scripts.tests.forks import fork, original
 from scripts.tests.shelf import Shelf, serving_registry
 from scripts.tests.steps import built, cluster, helm_once, rendered
-from scripts.tests.world import ROOT, SIGNERS, World, begin, leads
+from scripts.tests.world import SIGNERS, World, begin, leads
 
-__all__ = ["built", "cluster", "helm_once", "rendered"]  # fixtures
+try:
+    from scripts.tests.local import programs as platform
+except ModuleNotFoundError:  # scripts/local was deleted, and its tests with it
+    platform = None
+
+__all__ = ["built", "cluster", "fork", "helm_once", "original", "rendered"]  # fixtures
 
 
 def pytest_collection_finish() -> None:
@@ -60,37 +68,32 @@ def world(beginning: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> W
 
 @pytest.fixture(scope="session")
 def program() -> Callable[[str], Path]:
-    """Where a program of the platform is: $NAME, or what `delivery` itself would take, or an earlier build.
-
-    Nothing is compiled for a fast test, which is skipped instead; unless DELIVERY_TOOLS=pinned asks for it: then
-    every test runs, and with the project's own programs.
-    """
+    """Where a program is: $NAME, or what the local platform would take, or on PATH where there is no platform."""
 
     @cache
     def find(name: str) -> Path:
         if told := os.environ.get(name.upper()):
             return Path(told)
-        recipes = Catalog(ROOT)
-        compiled, why = recipes.module.bin / name, "not built before"
-        if compiled.exists():
-            return compiled
-        pinned = os.environ.get(tools.CHOICE) == "pinned"
-        if name in tools.NAMES:
-            with pytest.MonkeyPatch.context() as patch:  # the test may stand in a checkout of its own
-                patch.setattr(tools, "catalog", lambda: recipes)
-                patch.setattr(tools, "_tools", lambda: released.tools(recipes))
-                found = tools.look(name)
-                if found.path or pinned:
-                    return found.path or tools._have((name,))[name]
-            why = found.why
-        elif pinned:
-            return recipes.module.build(name, platform=platforms.here()) / name
-        earlier = sorted(paths.cache("programs").glob(f"*/{name}"), key=lambda p: p.stat().st_mtime)
-        if not earlier:
-            pytest.skip(f"no {name} ({why}); {tools.CHOICE}=pinned make test gets it")
-        return earlier[-1]
+        if platform:
+            return platform.find(name)
+        found = shutil.which(name)
+        return Path(found) if found else pytest.skip(f"no {name} on PATH")
 
     return find
+
+
+@pytest.fixture(scope="session")
+def kustomize(program: Callable[[str], Path]) -> Callable[[Path], dict[str, Any]]:
+    """What `kubectl apply -k` would bring from a folder: name -> object."""
+
+    def rendered(folder: Path) -> dict[str, Any]:
+        done = subprocess.run(
+            [program("kubectl"), "kustomize", folder], check=True, capture_output=True, text=True, timeout=60
+        )
+        objects = YAML(typ="safe", pure=True).load_all(done.stdout)
+        return {one["metadata"]["name"]: one for one in objects}
+
+    return rendered
 
 
 @pytest.fixture(scope="session")
@@ -107,13 +110,22 @@ def signers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 HTPASSWD = "delivery:$2b$04$UBtw7Y74qP0j93VWeVSQpOqzEYfkjqxWbtx.hMRwZMc/krtV0FADG\n"
 
 
+@pytest.fixture(scope="session")
+def shelves(
+    tmp_path_factory: pytest.TempPathFactory, program: Callable[[str], Path]
+) -> Iterator[Iterator[Shelf]]:
+    """Empty repositories, one after the other, in one registry: to start it takes longer than most tests."""
+    folder = tmp_path_factory.mktemp("registry")
+    (folder / "htpasswd").write_text(HTPASSWD)
+    settings = f"auth: {{htpasswd: {{realm: test, path: {folder}/htpasswd}}}}\n"
+    with serving_registry(program("registry"), folder, settings) as port:
+        yield (Shelf(port, f"test-{number}/manual-app", folder) for number in count())
+
+
 @pytest.fixture
-def shelf(world: World, tmp_path: Path, program: Callable[[str], Path]) -> Iterator[Shelf]:
-    """The registry that this test talks to."""
-    (tmp_path / "htpasswd").write_text(HTPASSWD)
-    settings = f"auth: {{htpasswd: {{realm: test, path: {tmp_path}/htpasswd}}}}\n"
-    with serving_registry(program("registry"), tmp_path, settings) as port:
-        yield Shelf(port)
+def shelf(shelves: Iterator[Shelf]) -> Shelf:
+    """The repository that this test alone talks to."""
+    return next(shelves)
 
 
 @pytest.fixture
@@ -128,10 +140,11 @@ def stocked(
     monkeypatch.setattr(programs, "path", program)
     signing.install(monkeypatch)
     site = world.context.site
-    host = f"localhost:{shelf.port}"
-    repository = site.image.model_copy(update={"reached": f"{host}/manual-app"})
+    repository = site.image.model_copy(update={"reached": shelf.name})
     assert repository.docker_config
     login = base64.b64encode(b"delivery:secret").decode()
-    write_private(repository.docker_config / "config.json", json.dumps({"auths": {host: {"auth": login}}}))
+    write_private(
+        repository.docker_config / "config.json", json.dumps({"auths": {repository.host: {"auth": login}}})
+    )
     shutil.copytree(signers, site.state / "keys")
     return world.on(image=repository)

@@ -1,5 +1,6 @@
 """The registry of tests, a real one, and a way to put tiny images on it."""
 
+import atexit
 import hashlib
 import json
 import socket
@@ -13,13 +14,29 @@ from typing import Any
 
 import httpx
 
+# One for the session: to make a client takes longer than to ask, and so does reading the authorities of TLS, which
+# nobody asks here.
+HTTP = httpx.Client(trust_env=False, verify=False)
+atexit.register(HTTP.close)
+
 
 @dataclass(frozen=True)
 class Shelf:
-    """A real registry with a login, and a way to put tiny images on it."""
+    """A repository in a real registry with a login, and a way to put tiny images into it."""
 
     port: int
-    repository: str = "manual-app"
+    repository: str
+    folder: Path  # the registry's own
+
+    @property
+    def name(self) -> str:
+        """HOST/PATH, as the tests reach it."""
+        return f"localhost:{self.port}/{self.repository}"
+
+    def blob(self, digest: str) -> Path:
+        """The file that the registry keeps it in."""
+        algorithm, _, number = digest.partition(":")
+        return self.folder / "registry/docker/registry/v2/blobs" / algorithm / number[:2] / number / "data"
 
     def push(
         self,
@@ -76,11 +93,8 @@ class Shelf:
     def ask(self, method: str, path: str, **options: object) -> httpx.Response:
         """One request to the repository."""
         url = path if path.startswith("http") else f"http://localhost:{self.port}/v2/{self.repository}/{path}"
-        options = {"auth": ("delivery", "secret"), "trust_env": False, **options}
-        # To read the authorities of TLS, which nobody asks here, takes longer than all the rest.
-        answer = httpx.request(method, url, verify=False, **options)  # type: ignore[arg-type]
-        answer.raise_for_status()
-        return answer
+        options = {"auth": ("delivery", "secret"), **options}
+        return HTTP.request(method, url, **options).raise_for_status()  # type: ignore[arg-type]
 
     def _blob(self, content: bytes, kind: str) -> dict[str, object]:
         digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
@@ -108,7 +122,7 @@ def serving_registry(program: Path, folder: Path, settings: str = "") -> Iterato
         try:
             for _ in range(200):
                 try:
-                    httpx.get(f"http://localhost:{port}/v2/", trust_env=False, verify=False)
+                    HTTP.get(f"http://localhost:{port}/v2/")
                     break
                 except httpx.TransportError:
                     time.sleep(0.02)

@@ -7,7 +7,6 @@ cosign itself takes ours, and that ours takes cosign's. Only the private keys' f
 
 from __future__ import annotations
 
-import atexit
 import base64
 import hashlib
 import json
@@ -23,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from delivery.parts import cosign
 from delivery.parts.cosign import CosignFailed, Envelope, Key, NotVerified, envelope
 from delivery.site import ImageRepository
+from scripts.tests.shelf import HTTP, Shelf
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 DSSE = "application/vnd.dsse.envelope.v1+json"
@@ -30,10 +30,7 @@ OCI = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 _ANNOTATIONS = {"dev.cosignproject.cosign/signature": ""}
 _ECDSA = ec.ECDSA(hashes.SHA256())
-# One for the session: to make a client takes longer than to ask, and so does reading the authorities of TLS, which
-# nobody asks here. A blob is what its digest says for ever.
-_HTTP = httpx.Client(trust_env=False, verify=False)
-atexit.register(_HTTP.close)
+# A blob is what its digest says for ever.
 _BLOBS: dict[str, bytes] = {}
 
 
@@ -103,6 +100,11 @@ def signed_by(text: bytes, public: Path) -> Envelope | None:
 def encoding(kind: str, payload: bytes) -> bytes:
     """DSSE's pre-authentication encoding: what is signed says of which type it is."""
     return b"DSSEv1 %d %s %d %s" % (len(kind), kind.encode(), len(payload), payload)
+
+
+def attached(shelf: Shelf, digest: str) -> Attachments:
+    """What is attached, for somebody with the registry's password who writes it by hand."""
+    return Attachments(shelf.name, digest, base64.b64encode(b"delivery:secret").decode())
 
 
 _REAL = {name: getattr(cosign, name) for name in ("generate", "sign", "attach", "verify")}
@@ -180,5 +182,5 @@ class Attachments:
 
     def _ask(self, method: str, path: str, **options: Any) -> httpx.Response:
         headers = self._headers | options.pop("headers", {})
-        answer = _HTTP.request(method, self._url.join(path), headers=headers, **options)
+        answer = HTTP.request(method, self._url.join(path), headers=headers, **options)
         return answer if answer.status_code == 404 else answer.raise_for_status()

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,6 @@ from delivery.signed import statements
 from delivery.site import ArgoCD, GitServer, ImageRepository, Place, Signer, Site
 from delivery.verbs import policy as policies
 from delivery.verbs.policy import public_keys
-from local import admission, paths
-from local import cluster as clusters
-from local.catalog import Catalog
-from local.closed import golang
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "policy"
@@ -179,22 +174,6 @@ def test_without_stages_public_key_nothing_is_installed(tmp_path: Path, content:
     assert caught.value.hint == "make it again: delivery up"
 
 
-@pytest.mark.parametrize("content", [None, b"", b"-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\n", b"\xff"])
-def test_up_installs_nothing_without_stages_public_key(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
-) -> None:
-    """Nor does `delivery up`: it finds out before it applies anything."""
-    monkeypatch.setenv("DELIVERY_STATE", str(tmp_path))
-    cluster = clusters.chosen("local", ROOT)
-    (cluster.state / "keys").mkdir(parents=True)
-    if content is not None:
-        (cluster.state / "keys" / "stage.pub").write_bytes(content)
-    monkeypatch.setattr(admission, "controller_folder", lambda *_: pytest.fail("it went on"))
-    with pytest.raises(PlatformError, match=r"stage\.pub") as caught:
-        admission.install(None, Catalog(ROOT), cluster, {})
-    assert caught.value.hint == "make the keys again: delivery up"
-
-
 def test_what_was_not_filled_in_is_not_applied(tmp_path: Path) -> None:
     """A manifest that still says set-by-policy is an error, never a policy that refuses or admits by accident."""
     shutil.copytree(FOLDER, tmp_path / "policy")
@@ -269,49 +248,6 @@ def test_an_image_that_is_not_pinned_is_never_allowed(ours: Context) -> None:
     template.write_text(template.read_text().replace("containers:", loose, 1))
     with pytest.raises(BadInput, match="the chart runs busybox in a guarded environment"):
         policies.run(ours)
-
-
-def test_the_controller_is_restricted_and_pinned() -> None:
-    """policy-controller runs by digest, as a numbered user, in a namespace that allows nothing more."""
-    image = f"registry.local:5000/platform/policy-controller@{DIGEST}"
-    pod = admission.controller(FOLDER, image)["spec"]["template"]["spec"]
-    assert pod["containers"][0]["image"] == image
-    assert pod["securityContext"]["runAsUser"] == 65532
-    assert "--disable-tuf" in pod["containers"][0]["args"]
-    (namespace,) = load(FOLDER / "policy-controller" / "namespace.yaml")
-    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
-
-
-def test_upstreams_manifests_take_our_differences(tmp_path: Path) -> None:
-    """The pinned version's own manifests, with our differences: every webhook fails closed."""
-    catalog = Catalog(ROOT)
-    upstream = paths.cache(
-        "go", "mod", f"{admission.MODULE}@{catalog.module.version(admission.MODULE)}", "config"
-    )
-    kubectl = catalog.module.bin / "kubectl"
-    if not (upstream.is_dir() and kubectl.exists()):
-        pytest.skip("kubectl and policy-controller's source come with the first `delivery up`")
-    work = tmp_path / "policy-controller"
-    shutil.copytree(FOLDER / "policy-controller", work)
-    (work / "upstream").mkdir()
-    for file in upstream.glob("*.yaml"):
-        (work / "upstream" / file.name).write_bytes(file.read_bytes())
-    built = subprocess.run(
-        [kubectl, "kustomize", work], check=True, capture_output=True, text=True, timeout=60
-    )
-    manifests = list(YAML(typ="safe").load_all(built.stdout))
-    webhooks = [hook for manifest in manifests for hook in manifest.get("webhooks", ())]
-    assert {hook["name"] for hook in webhooks} == {
-        "policy.sigstore.dev",
-        "validating.clusterimagepolicy.sigstore.dev",
-        "defaulting.clusterimagepolicy.sigstore.dev",
-    }
-    assert all(hook["failurePolicy"] == "Fail" for hook in webhooks)
-    (deployment,) = (m for m in manifests if m["kind"] == "Deployment")
-    (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    assert container["image"] == "set-by-up", "the image is ours to name"
-    assert container["securityContext"]["readOnlyRootFilesystem"] is True
-    assert golang.PACKAGES["policy-controller"].startswith(admission.MODULE)
 
 
 HEAD = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,33 +25,6 @@ NOW = Spelling(pipeline.load(ROOT).chart.release)
 NEXT = Wanted("parcel-desk", "registry.example/tidewater", "https://git.example/Tidewater/parcel-desk.git")
 SITE = "tidewater"
 PLAIN = "".join(("quay", "side"))  # without a dash, and no word of this file
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What Git has of this repository, as a repository of its own."""
-    folder = tmp_path_factory.mktemp("original") / "fork"
-    for name in git(ROOT, "ls-files").splitlines():
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    git(folder, "init", "--quiet", "--template=", "--initial-branch=main")
-    git(folder, "add", "--all", "--force")
-    git(folder, "commit", "--quiet", "--message", "the beginning")
-    return folder
-
-
-@pytest.fixture
-def fork(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A clone that a test may change."""
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
-    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    for name in ("DELIVERY_STATE", "DELIVERY_SITE", "GIT_DIR", "GIT_WORK_TREE"):
-        monkeypatch.delenv(name, raising=False)
-    folder = tmp_path / "fork"
-    git(tmp_path, "clone", "--quiet", str(original), str(folder))
-    monkeypatch.chdir(folder)
-    return folder
 
 
 def run(fork: Path, wanted: Wanted = NEXT, dry_run: bool = False) -> Adopted:

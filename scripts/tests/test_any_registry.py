@@ -5,13 +5,11 @@ The registry is the real one; before it stands a door as GHCR or GitLab have one
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import os
 import socket
 import stat
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,22 +17,19 @@ from typing import Any
 import pytest
 
 from delivery.errors import BadInput
-from delivery.parts import certificates, cosign, logins, syft, tar
+from delivery.parts import certificates, cosign, logins, programs, syft, tar
 from delivery.parts.daemon import LoginsUnreadable
 from delivery.parts.registry import (
     Falsified,
     LoginRefused,
-    Manifest,
     Registry,
     RegistryRefused,
     RegistryUnreachable,
     RegistryUntrusted,
 )
 from delivery.site import ImageRepository
-from local import tools
-from local.catalog import Catalog
 from scripts.tests.shelf import Shelf, serving_registry
-from scripts.tests.tokens import ISSUER, SERVICE, Authority, Door, Tokens
+from scripts.tests.tokens import Authority, Door, Tokens, log_in
 
 pytestmark = pytest.mark.filterwarnings("ignore:docker-credential:UserWarning")
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,8 +45,9 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 @pytest.fixture(scope="module")
 def stock(tmp_path_factory: pytest.TempPathFactory, program: Callable[[str], Path]) -> Iterator[Shelf]:
     """What is behind the door: one registry for all tests, which takes whatever comes."""
-    with serving_registry(program("registry"), tmp_path_factory.mktemp("stock")) as port:
-        yield Shelf(port, PATH)
+    folder = tmp_path_factory.mktemp("stock")
+    with serving_registry(program("registry"), folder) as port:
+        yield Shelf(port, PATH, folder)
 
 
 @pytest.fixture(autouse=True)
@@ -81,12 +77,6 @@ def token_door(stock: Shelf, authority: Authority) -> Iterator[Door]:
 def at(door: Door, **changes: Any) -> ImageRepository:
     """The repository behind a door, as a site names it."""
     return ImageRepository(**{"name": f"{door.host}/{PATH}", "ca": door.authority.file, **changes})
-
-
-def log_in(home: Path, host: str, word: str = "secret") -> None:
-    """docker login, as it writes the file where no helper is."""
-    login = base64.b64encode(f"ada:{word}".encode()).decode()
-    (home / "config.json").write_text(json.dumps({"auths": {host: {"auth": login}}}))
 
 
 def helper(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -483,7 +473,7 @@ def test_cosign_reaches_the_same_registry(
 
     A registry that cosign cannot ask is not an image without evidence.
     """
-    monkeypatch.setattr(tools, "path", program)
+    monkeypatch.setattr(programs, "path", program)
     cosign.generate(tmp_path / "key", "word")
     (tmp_path / "password").write_text("word")
     log_in(docker_home, door.host)
@@ -517,67 +507,3 @@ def test_cosign_reaches_the_same_registry(
         cosign.verify(at(door), digest, kind, public)
     with pytest.raises(cosign.CosignFailed):
         cosign.attach(at(door), digest, made[0])
-
-
-@pytest.mark.slow
-def test_our_tokens_are_real_ones(
-    stock: Shelf, authority: Authority, docker_home: Path, tmp_path: Path, program: Callable[[str], Path]
-) -> None:
-    """The tests' token server is one that CNCF distribution takes: its own token auth, asked without our door."""
-    program("registry")  # where it was compiled, one package more takes seconds
-    compiled = token_registry(tmp_path)
-    leaf = authority.issue("localhost")
-    (tmp_path / "tls.pem").write_bytes(b"".join(one.bytes() for one in leaf.cert_chain_pems))
-    (tmp_path / "tls.key").write_bytes(leaf.private_key_pem.bytes())
-    with Door(stock.port, authority).open() as door:
-        settings = (
-            f"  tls: {{certificate: {tmp_path}/tls.pem, key: {tmp_path}/tls.key}}\n"
-            f"auth: {{token: {{realm: 'https://{door.host}/token', service: {SERVICE}, issuer: {ISSUER}, "
-            f"rootcertbundle: {authority.file}}}}}\n"
-        )
-        with serving_registry(compiled, tmp_path, settings) as port:
-            log_in(docker_home, f"localhost:{port}")
-            index = (
-                b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}'
-            )
-            manifest = Manifest("", "application/vnd.oci.image.index.v1+json", index)
-            with Registry(ImageRepository(name=f"localhost:{port}/{PATH}", ca=authority.file)) as registry:
-                assert registry.tags() == []
-                registry.tag(manifest, "15")
-                found = registry.manifest("15")
-                assert found is not None
-                assert found.body == index
-            log_in(docker_home, f"localhost:{port}", word="guess")
-            with (
-                Registry(ImageRepository(name=f"localhost:{port}/{PATH}", ca=authority.file)) as registry,
-                pytest.raises(LoginRefused),
-            ):
-                registry.tags()
-
-
-def token_registry(folder: Path) -> Path:
-    """The registry program with token auth, which ours leaves out; compiled where its parts are."""
-    module = Catalog(ROOT).module
-    if not (module.bin / "registry").exists():
-        pytest.skip("the registry was not compiled on this machine")
-    text = (module.folder / "registry" / "main.go").read_text()
-    (folder / "main.go").write_text(text.replace("auth/htpasswd", "auth/token"))
-    made = folder / "registry-with-tokens"
-    subprocess.run(
-        [
-            module.go(),
-            "build",
-            "-gcflags=all=-dwarf=false",
-            "-ldflags",
-            "-s -w",
-            "-o",
-            made,
-            folder / "main.go",
-        ],
-        cwd=module.folder,
-        env={**os.environ, **module._env()},
-        check=True,
-        capture_output=True,
-        timeout=300,
-    )
-    return made

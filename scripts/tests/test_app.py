@@ -21,8 +21,6 @@ from delivery.parts.git import Repository
 from delivery.proof import observe
 from delivery.proof.decide import Answer
 from delivery.verbs import ci, containers
-from local import cluster as clusters
-from local import seed
 from scripts.tests.daemon import daemon
 
 if TYPE_CHECKING:
@@ -264,19 +262,6 @@ def test_an_image_that_a_site_has_not(world: World) -> None:
         containers._image(world.context.site, "platform/python")
     assert "one that docker can pull" in refused.value.hint
     assert containers._image(world.context.site, "redis:8") == "redis:8"
-
-
-def test_a_chart_that_uses_nothing_of_the_platform(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An app without the platform's images gets no commit at `up`; one that names an unknown image is told."""
-    monkeypatch.setattr(clusters.Cluster, "git_url", world.context.site.git.url)
-    app = world.context.pipeline.app
-    none = world.ruled(app=app.model_copy(update={"platform_images": {}}))
-    before = world.head()
-    seed.record_platform(none.local, {"python": f"sha256:{'a' * 64}"})
-    assert world.head() == before
-    with pytest.raises(BadInput, match="a local site has no image postgresql") as refused:
-        seed.record_platform(world.local, {"python": f"sha256:{'a' * 64}"})
-    assert "python" in refused.value.hint
 
 
 def test_ci_asks_a_chart_that_was_never_deployed(

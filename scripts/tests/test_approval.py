@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from delivery.verbs import approve as approving
 from delivery.verbs import promote as promoting
 from delivery.verbs import rollback as rolling
 from scripts.tests.fake_cluster import REPOSITORY
+from scripts.tests.signing import attached
 from scripts.tests.steps import bare_promote, deploy, prepare, promote, proofs, put, refused
 
 if TYPE_CHECKING:
@@ -84,9 +84,7 @@ def test_deleted_evidence_refuses_until_it_is_put_back(
     """Deleting the attestation makes the next promotion refuse; putting the signed files back makes it pass."""
     in_stage(cluster)
     prepare(cluster, "prod")
-    oci = {"Accept": "application/vnd.oci.image.manifest.v1+json"}
-    attached = shelf.ask("GET", f"manifests/{built.digest.replace(':', '-')}.att", headers=oci)
-    shelf.ask("DELETE", f"manifests/sha256:{hashlib.sha256(attached.content).hexdigest()}")
+    attached(shelf, built.digest).remove()
     refused(cluster, Refused, "stage has no evidence", lambda: bare_promote(cluster, "prod"))
     for file in (cluster.world.context.site.state / "statements").rglob("*.json"):
         envelope = cosign.envelope(file.read_bytes())
@@ -195,7 +193,7 @@ def test_an_approval_of_the_author_does_not_count(cluster: FakeCluster, built: i
     refused(cluster, Refused, "approver@localhost is by the author", lambda: bare_promote(cluster, "prod"))
 
 
-def test_forged_approvals(cluster: FakeCluster, built: image.Built) -> None:
+def test_forged_approvals(cluster: FakeCluster, built: image.Built, shelf: Shelf) -> None:
     """With the key of stage, for stage, of long ago, edited after, or malformed: prod still needs one approval."""
     in_stage(cluster)
     world = cluster.world
@@ -215,7 +213,7 @@ def test_forged_approvals(cluster: FakeCluster, built: image.Built) -> None:
         ("approver", {"approver": "approver@localhost"}, "an attestation is not an approval"),
         ("stage", said, "is not signed by approver"),
     ]
-    empty(cluster, built.digest)
+    attached(shelf, built.digest).remove()
     world.prove(world.context.environment("stage"), built.digest)
     used = current(cluster, built.digest)
     for signer, data, says in forged:
@@ -233,19 +231,6 @@ def current(cluster: FakeCluster, digest: str) -> dict[str, str]:
         found = evidence.fetch(world.context, registry, digest, world.context.environment("stage"))
     assert found.newest
     return {"sha256": evidence.set_hash([found.newest])}
-
-
-def empty(cluster: FakeCluster, digest: str) -> None:
-    """Nothing is attached to the digest any more."""
-    import httpx
-
-    host = cluster.world.context.site.image.host
-    url = f"http://{host}/v2/manual-app/manifests/{digest.replace(':', '-')}.att"
-    login = ("delivery", "secret")
-    oci = {"Accept": "application/vnd.oci.image.manifest.v1+json"}
-    attached = httpx.get(url, auth=login, headers=oci, trust_env=False)
-    gone = f"sha256:{hashlib.sha256(attached.content).hexdigest()}"
-    httpx.delete(url.rpartition("/")[0] + f"/{gone}", auth=login, trust_env=False).raise_for_status()
 
 
 def test_nothing_to_approve_for_dev(cluster: FakeCluster, built: image.Built) -> None:

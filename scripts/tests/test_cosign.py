@@ -13,8 +13,8 @@ import pytest
 from delivery.errors import PlatformError
 from delivery.parts import cosign
 from delivery.signed import keys, statements
-from local import keys as pairs
 from scripts.tests import signing
+from scripts.tests.world import SIGNERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,11 +34,14 @@ def digest(shelf: Shelf) -> str:
 
 @pytest.fixture
 def signed_by_cosign(stocked: World, monkeypatch: pytest.MonkeyPatch) -> World:
-    """The world with cosign itself, and with the key pairs that `up` makes with it."""
+    """The world with cosign itself, and with key pairs that it made."""
     signing.remove(monkeypatch)
-    pairs.create(stocked.local)
-    stocked.local.publish({}, "a", "b")
-    return stocked.on(signers=stocked.local.site.load().signers)
+    folder = stocked.context.site.state / "keys"
+    for name in SIGNERS:
+        for file in (folder / f"{name}.key", folder / f"{name}.pub"):
+            file.unlink()
+        cosign.generate(folder / name, (folder / f"{name}.password").read_text())
+    return stocked
 
 
 @pytest.mark.slow

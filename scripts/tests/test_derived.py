@@ -1,7 +1,5 @@
 """What follows from pipeline.yaml is in Git as it must be, and an environment more or less is one line there."""
 
-import json
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +11,6 @@ from delivery import pipeline as pipelines
 from delivery.desired import derived, policy
 from delivery.errors import Refused
 from delivery.pipeline import Pipeline
-from local import cluster as clusters
-from local import install
 
 ROOT = Path(__file__).resolve().parents[2]
 PIPELINE = pipelines.load(ROOT)
@@ -25,20 +21,6 @@ REPOSITORY = derived.seen(PIPELINE).git_url
 
 Manifest = dict[str, Any]
 Kustomize = Callable[[Path], dict[str, Manifest]]
-
-
-@pytest.fixture(scope="session")
-def kustomize(program: Callable[[str], Path]) -> Kustomize:
-    """What `kubectl apply -k` would bring from a folder: name -> object."""
-
-    def rendered(folder: Path) -> dict[str, Manifest]:
-        done = subprocess.run(
-            [program("kubectl"), "kustomize", folder], check=True, capture_output=True, text=True, timeout=60
-        )
-        objects = YAML(typ="safe", pure=True).load_all(done.stdout)
-        return {one["metadata"]["name"]: one for one in objects}
-
-    return rendered
 
 
 def checkout(folder: Path, pipeline: Pipeline = PIPELINE) -> Path:
@@ -138,19 +120,6 @@ def test_each_project_allows_our_repository_into_its_namespace(kustomize: Kustom
         kinds = {kind["kind"] for kind in spec["namespaceResourceWhitelist"]}
         assert "Deployment" in kinds
         assert not kinds & {"Secret", "Role", "RoleBinding"}
-
-
-def test_a_local_platform_reads_its_own_git_server(
-    kustomize: Kustomize, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """My files name GitHub, and `up` applies the same Applications and projects with the address of its own server."""
-    url = "http://elsewhere/a b.git"
-    monkeypatch.setattr(clusters.Cluster, "git_seen_as", url)
-    with install.as_seen_here(clusters.chosen("local", ROOT)) as work:
-        applied = {folder: kustomize(Path(work, folder)) for folder in (*STRATEGIES, "projects")}
-    for folder, found in applied.items():
-        text = json.dumps(kustomize(ROOT / "argocd" / folder))
-        assert found == json.loads(text.replace(REPOSITORY, url))
 
 
 def test_two_apps_live_in_one_cluster() -> None:

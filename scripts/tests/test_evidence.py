@@ -21,9 +21,7 @@ from delivery.parts import cosign, syft
 from delivery.parts.git import Repository
 from delivery.parts.registry import connect
 from delivery.signed import evidence, keys, statements
-from local import credentials
-from local import keys as pairs
-from scripts.tests.signing import Attachments
+from scripts.tests.signing import attached
 
 if TYPE_CHECKING:
     from conftest import Shelf
@@ -48,12 +46,6 @@ def fetched(world: World, digest: str, name: str = "stage") -> evidence.Recorded
 def envelopes(world: World, digest: str) -> list[bytes]:
     with connect(world.context.site.image) as registry:
         return registry.attestations(digest)
-
-
-def attached(shelf: Shelf, digest: str) -> Attachments:
-    """What is attached, for somebody with the registry's password who writes it by hand."""
-    login = base64.b64encode(b"delivery:secret").decode()
-    return Attachments(f"localhost:{shelf.port}/manual-app", digest, login)
 
 
 def signed(world: World, document: dict[str, Any], signer: str = "stage") -> bytes:
@@ -242,34 +234,6 @@ def test_evidence_moved_to_another_image(stocked: World, shelf: Shelf, digest: s
     assert found.rejected
 
 
-def test_keys(stocked: World) -> None:
-    """One key pair for each signer, none readable by others, and a second `up` leaves them as they are."""
-    pairs.create(stocked.local)
-    folder = stocked.local.state / "keys"
-    before = {file.name: file.read_bytes() for file in folder.iterdir()}
-    assert {name.partition(".")[0] for name in before} == {"build", "dev", "stage", "prod", "approver"}
-    assert len(before) == 15
-    assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {0o600}
-    pairs.create(stocked.local)
-    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
-
-
-def test_a_key_half_made_is_made_again(stocked: World) -> None:
-    """A kill between the files of one key pair is mended by the next `up`, the other pairs stay."""
-    pairs.create(stocked.local)
-    stocked.local.publish({}, "a", "b")
-    site = stocked.local.site.load()
-    folder = site.state / "keys"
-    dev, stage = (folder / "dev.key").read_bytes(), (folder / "stage.key").read_bytes()
-    (folder / "dev.key").unlink()
-    with pytest.raises(PlatformError, match="the key of dev is not on this machine"):
-        keys.private(site, "dev")
-    pairs.create(stocked.local)
-    assert (folder / "dev.key").read_bytes() != dev
-    assert (folder / "stage.key").read_bytes() == stage
-    cosign.sign(b"{}", keys.private(site, "dev"))
-
-
 def test_kms(world: World) -> None:
     """A fork names its KMS in pipeline.yaml: that is signed with, and its public key is a file of the checkout."""
     file = world.checkout / "pipeline.yaml"
@@ -299,14 +263,6 @@ def test_a_key_that_somebody_else_has(world: World, monkeypatch: pytest.MonkeyPa
     assert keys.private(site, "stage").password() == "s3cret"
     monkeypatch.delenv("STAGE_PASSWORD")
     assert keys.private(site, "stage").password() == ""
-
-
-def test_the_login_is_for_us_alone(world: World) -> None:
-    """A local site's login of its registry is a file that only its owner reads, and names no other registry."""
-    credentials.create(world.local)
-    file = world.local.docker_config / "config.json"
-    assert file.stat().st_mode & 0o777 == 0o600
-    assert list(json.loads(file.read_text())["auths"]) == [world.local.registry_host]
 
 
 def test_provenance_and_sbom(stocked: World, digest: str, monkeypatch: pytest.MonkeyPatch) -> None:

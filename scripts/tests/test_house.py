@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts.tests.forks import forget_local
 from scripts.tests.world import ROOT, World
 
 DELIVERY = ROOT / "scripts" / "delivery"
@@ -84,15 +85,7 @@ def without_local(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """An environment in which `delivery` can be imported and `local` cannot."""
     folder = tmp_path_factory.mktemp("deleted")
     shutil.copytree(DELIVERY, folder / "delivery", ignore=shutil.ignore_patterns("__pycache__"))
-    # The installed package leads to scripts/ by a finder of its own: what it would find is gone.
-    (folder / "sitecustomize.py").write_text(
-        "import sys\n"
-        "class Gone:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.partition('.')[0] == 'local':\n"
-        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
-        "sys.meta_path.insert(0, Gone())\n"
-    )
+    forget_local(folder)
     return {**os.environ, "PYTHONPATH": str(folder), "DELIVERY_SITE": "team"}
 
 

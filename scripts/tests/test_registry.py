@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,7 +23,6 @@ from delivery.parts.registry import (
     connect,
 )
 from delivery.site import ImageRepository
-from local import credentials
 
 if TYPE_CHECKING:
     from conftest import Shelf
@@ -101,12 +99,12 @@ def test_an_index_without_an_image(stocked: World, shelf: Shelf) -> None:
             registry.image(nested)
 
 
-def test_a_registry_that_lies(stocked: World, shelf: Shelf, tmp_path: Path) -> None:
+def test_a_registry_that_lies(stocked: World, shelf: Shelf) -> None:
     """Bytes that do not have the digest that was asked for are never taken for it: the index or a part of it."""
     children = both(shelf)
     digest = shelf.index(children)
     for one in (digest, next(iter(children))):
-        blob = tmp_path / "registry/docker/registry/v2/blobs/sha256" / one[7:9] / one[7:] / "data"
+        blob = shelf.blob(one)
         content = blob.read_bytes()
         blob.write_bytes(content.replace(b"amd64", b"arm64").replace(b"schemaVersion", b"SchemaVersion"))
         with opened(stocked) as registry, pytest.raises(PlatformError):
@@ -206,19 +204,6 @@ def test_cluster_not_up(world: World) -> None:
     with pytest.raises(PlatformError, match="site local is not up") as refused:
         contexts.load("local")
     assert refused.value.hint == "start it: delivery up"
-
-
-def test_passwords_are_private(world: World) -> None:
-    """Passwords are made once, kept in files that only the owner reads, and never shown."""
-    made = credentials.create(world.local)
-    assert credentials.create(world.local) == made
-    assert made.registry.password not in repr(made)
-    state = world.local.state
-    assert state.stat().st_mode & 0o777 == 0o700
-    for name in ("credentials.json", "git-credentials"):
-        assert (state / name).stat().st_mode & 0o777 == 0o600
-    assert made.registry.password != made.git.password
-    assert made.git.password in world.local.git_credentials.read_text()
 
 
 def test_a_second_build_is_the_first(stocked: World, shelf: Shelf) -> None:

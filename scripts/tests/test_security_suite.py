@@ -22,7 +22,6 @@ from delivery.parts import direct
 from delivery.site import ImageRepository
 from e2e.suites.outcome import Unknown
 from e2e.suites.security import box, debian, inside
-from local import trust
 
 DIGEST = f"sha256:{'a' * 64}"
 IMAGE = f"localhost:5001/manual-app@{DIGEST}"
@@ -151,7 +150,6 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
     thread.start()
     monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{server.server_port}")
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr(trust, "_pip", dict)
     yield played
     server.shutdown()
     server.server_close()

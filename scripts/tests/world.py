@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from delivery.context import Context
 from delivery.desired import tree
@@ -14,7 +14,9 @@ from delivery.parts.git import Repository
 from delivery.pipeline import Environment
 from delivery.signed import evidence
 from delivery.site import LocalSite
-from local.cluster import Cluster
+
+if TYPE_CHECKING:
+    from local.cluster import Cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 URL = "https://git.example/team/manual-app.git"  # git's own `insteadOf` leads it to the server on disk
@@ -121,6 +123,8 @@ class World:
     @property
     def local(self) -> Cluster:
         """The first local site of the same pipeline.yaml, of which nothing is there."""
+        from local.cluster import Cluster  # here: where scripts/local was deleted, nobody asks for it
+
         site = self.context.pipeline.sites[0]
         assert isinstance(site, LocalSite)
         return Cluster(self.context.pipeline, site)

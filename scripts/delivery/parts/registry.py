@@ -92,6 +92,7 @@ class Registry:
         self._seconds = seconds
         self._login: logins.Lookup | None = None
         self._turn = threading.Lock()  # dxf keeps the token that it got last
+        self._blobs: dict[str, bytes] = {}
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
@@ -201,11 +202,14 @@ class Registry:
         return [self._blob(layer) for layer in layers]
 
     def _blob(self, digest: str) -> bytes:
+        if digest in self._blobs:  # what its digest says for ever: a decision reads the same statements several times
+            return self._blobs[digest]
         found = self._ask(f"blob {digest}", lambda: self._dxf.blob(digest), missing=True)
         if found is None:
             raise RegistryRefused(
                 f"registry {self.host} has lost a part of {self.repository.path}: {digest}", _DOCTOR
             )
+        self._blobs[digest] = found
         return found
 
     def tag(self, manifest: Manifest, tag: str) -> None:

@@ -18,7 +18,7 @@ from local.online import Online
 from local.platforms import KNOWN
 from scripts.tests.fake_cluster import Answering, serving
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 NEW = f"sha256:{'e' * 64}"
 NEWER = f"sha256:{'f' * 64}"
 UPSTREAM = "image: quay.io/argoproj/argocd:v9\n  image: public.ecr.aws/docker/library/redis:9-alpine\n"

@@ -22,7 +22,7 @@ from local.catalog import Catalog
 from local.platforms import KNOWN, Platform
 from local.released import Signed, Tool
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 HERE = Platform("linux", "amd64")
 PROGRAM = b"#!/bin/sh\necho fetched\n"
 CHECKSUM = hashlib.sha256(PROGRAM).hexdigest()

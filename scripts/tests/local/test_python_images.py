@@ -19,7 +19,7 @@ from local.catalog import Catalog
 from local.closed.images import Closed
 from local.online import Online
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class NextWeek(datetime):

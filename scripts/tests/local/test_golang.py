@@ -13,7 +13,7 @@ from local.closed import golang
 from local.closed.golang import Module
 from local.platforms import Platform
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 NETWORK = ROOT / "scripts" / "local" / "closed" / "go"
 
 # It says of itself what it is told to, and "compiles" by writing down for whom.

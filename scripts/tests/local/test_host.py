@@ -48,7 +48,7 @@ def raising(error: Exception) -> Any:
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """A cluster that was made here, before the machine was restarted."""
     monkeypatch.setenv("DELIVERY_STATE", str(tmp_path))
-    cluster = clusters.chosen("local", Path(__file__).parents[2])
+    cluster = clusters.chosen("local", Path(__file__).parents[3])
     cluster.state.mkdir()
     (cluster.state / "owner").write_text("a node")
     return cluster

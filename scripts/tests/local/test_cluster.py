@@ -23,7 +23,7 @@ from scripts.tests.daemon import Daemon, daemon
 
 __all__ = ["daemon"]  # a fixture
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_both_kinds_of_machine_run_the_same_kubernetes() -> None:

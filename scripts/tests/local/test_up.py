@@ -1,0 +1,48 @@
+"""What `up` makes of the repository: the platform's images in the values, Applications that read its Git server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from delivery import pipeline as pipelines
+from delivery.desired import derived
+from delivery.errors import BadInput
+from local import cluster as clusters
+from local import install, seed
+from scripts.tests.world import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scripts.tests.world import World
+
+
+def test_a_chart_that_uses_nothing_of_the_platform(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An app without the platform's images gets no commit at `up`; one that names an unknown image is told."""
+    monkeypatch.setattr(clusters.Cluster, "git_url", world.context.site.git.url)
+    app = world.context.pipeline.app
+    none = world.ruled(app=app.model_copy(update={"platform_images": {}}))
+    before = world.head()
+    seed.record_platform(none.local, {"python": f"sha256:{'a' * 64}"})
+    assert world.head() == before
+    with pytest.raises(BadInput, match="a local site has no image postgresql") as refused:
+        seed.record_platform(world.local, {"python": f"sha256:{'a' * 64}"})
+    assert "python" in refused.value.hint
+
+
+def test_a_local_platform_reads_its_own_git_server(
+    kustomize: Callable[[Path], dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """My files name GitHub, and `up` applies the same Applications and projects with the address of its own server."""
+    url = "http://elsewhere/a b.git"
+    monkeypatch.setattr(clusters.Cluster, "git_seen_as", url)
+    folders = ("manual-promotion", "release-branch", "projects")
+    with install.as_seen_here(clusters.chosen("local", ROOT)) as work:
+        applied = {folder: kustomize(Path(work, folder)) for folder in folders}
+    for folder, found in applied.items():
+        text = json.dumps(kustomize(ROOT / "argocd" / folder))
+        assert found == json.loads(text.replace(derived.seen(pipelines.load(ROOT)).git_url, url))
