@@ -94,9 +94,6 @@ def test_errors(
         ("--site local verify", 4, "site local is not up", "start it: delivery up"),
         ("--site e2e verify", 4, "site e2e is not up", "start it: delivery up"),
         ("--site none verify", 2, "there is no site 'none'", "one of: local, e2e, "),
-        ("--site team up", 2, "site team is not made here", "local sites of pipeline.yaml: local, e2e"),
-        ("--site team down --force", 2, "site team is not made here", "local, e2e"),
-        ("--site team doctor", 2, "site team is not made here", "local, e2e"),
     ],
 )
 def test_which_site(
@@ -108,7 +105,7 @@ def test_which_site(
     says: str,
     hint: str,
 ) -> None:
-    """A site that nobody knows or that is not up is named; what makes and removes local sites leaves others alone."""
+    """A site that nobody knows or that is not up is named."""
     assert run(monkeypatch, *arguments.split()) == code
     said = capsys.readouterr().err.splitlines()
     assert says in said[-2]

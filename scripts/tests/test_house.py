@@ -118,10 +118,7 @@ def test_without_local_there_are_no_verbs_of_it(without_local: dict[str, str], t
 def test_the_suites_need_no_local(without_local: dict[str, str]) -> None:
     """`delivery test` goes on where scripts/local was deleted: nothing that pytest loads for the suites wants it."""
     suites = ROOT / "e2e" / "suites"
-    files = [
-        ROOT / "e2e" / "conftest.py",
-        *sorted([*suites.rglob("conftest.py"), *suites.rglob("test_*.py")]),
-    ]
+    files = [*(ROOT / "e2e").glob("conftest.py"), *suites.rglob("conftest.py"), *suites.rglob("test_*.py")]
     names = [".".join(file.relative_to(ROOT).with_suffix("").parts) for file in files]
     code = "import sys; sys.path.insert(0, sys.argv[1])\nfor name in sys.argv[2:]: __import__(name)"
     command = [sys.executable, "-c", code, str(ROOT), *names]

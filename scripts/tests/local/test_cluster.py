@@ -1,7 +1,6 @@
 """The platform's parts that can be known without Docker."""
 
 import json
-import re
 import subprocess
 import sys
 import tarfile
@@ -31,21 +30,6 @@ def test_both_kinds_of_machine_run_the_same_kubernetes() -> None:
     catalog = Catalog(ROOT)
     pulled = catalog.versions["online"]["node"]
     assert pulled.startswith(f"kindest/node:{catalog.module.version('k8s.io/kubernetes')}@sha256:")
-
-
-def test_no_package_registry_is_named() -> None:
-    """A fork behind its own mirrors finds no host name of a registry in what we commit."""
-    named = re.compile(r"proxy\.golang\.org|pypi\.org|files\.pythonhosted|deb\.debian\.org|registry\.npmjs")
-    files = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
-    hits = [
-        name
-        for name in filter(None, files.split("\0"))
-        if (ROOT / name).is_file() and name != "scripts/tests/test_cluster.py"
-        if named.search((ROOT / name).read_text(encoding="utf-8", errors="ignore"))
-    ]
-    assert hits == []
 
 
 def test_an_image_is_named_by_what_goes_into_it() -> None:

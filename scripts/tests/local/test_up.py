@@ -1,13 +1,15 @@
-"""What `up` makes of the repository: the platform's images in the values, Applications that read its Git server."""
+"""What `up` makes of the repository, and of which sites."""
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from delivery import cli
 from delivery import pipeline as pipelines
 from delivery.desired import derived
 from delivery.errors import BadInput
@@ -32,6 +34,20 @@ def test_a_chart_that_uses_nothing_of_the_platform(world: World, monkeypatch: py
     with pytest.raises(BadInput, match="a local site has no image postgresql") as refused:
         seed.record_platform(world.local, {"python": f"sha256:{'a' * 64}"})
     assert "python" in refused.value.hint
+
+
+@pytest.mark.parametrize("verb", ["up", "down --force", "doctor"])
+def test_a_site_of_a_team_is_left_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    """What makes and removes local sites does not touch another one."""
+    monkeypatch.setattr(sys, "argv", ["delivery", "--site", "team", *verb.split()])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    error, hint = capsys.readouterr().err.splitlines()[-2:]
+    assert "site team is not made here" in error
+    assert "local sites of pipeline.yaml: local, e2e" in hint
 
 
 def test_a_local_platform_reads_its_own_git_server(
