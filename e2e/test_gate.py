@@ -46,6 +46,15 @@ def test_status_says_what_is_missing(platform: Checkout, next_build: Build) -> N
     assert stage["reasons"]
 
 
+def test_who_calls_leaves_no_test_out(platform: Checkout, prod: Build) -> None:
+    """My shell's variables choose no tests: what is tested is what the commit has."""
+    ask = ("test", "dev", "--format", "json")
+    whole = platform.delivery(*ask).json["judgement"]
+    asked = {"PYTEST_ADDOPTS": "-k nothing", "PYTEST_PLUGINS": "nothing", "LC_ALL": "tr_TR.UTF-8"}
+    assert platform.delivery(*ask, **asked).json["judgement"] == whole
+    assert whole["result"] == "PASSED"
+
+
 def test_cosign_verifies_the_evidence_by_hand(platform: Checkout, prod: Build) -> None:
     """I need not trust `delivery`: cosign and the public key show the same evidence, in in-toto's own form."""
     done = cosign(

@@ -126,10 +126,6 @@ def _id(item: pytest.Item) -> str:
     return "::".join((item.path.relative_to(SUITES).as_posix(), *item.nodeid.split("::")[1:]))
 
 
-def _suite(item: pytest.Item) -> str:
-    return item.path.relative_to(SUITES).parts[0]
-
-
 def _check(item: pytest.Item) -> str:
     marker = item.get_closest_marker("check")
     name = getattr(item, "originalname", item.name)

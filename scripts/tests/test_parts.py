@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from itertools import count
 from pathlib import Path
@@ -49,6 +50,40 @@ def test_git_server_down(world: World) -> None:
         git.server_ref(GitServer(url="http://127.0.0.1:1/manual-app.git"), "refs/heads/main")
     assert "\n" not in refused.value.message
     assert refused.value.exit_code == 4
+
+
+def test_a_git_server_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that takes the connection and says nothing (paused, say) is given up once, and named."""
+    monkeypatch.setattr(git, "SILENT", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        server = GitServer(url=f"http://127.0.0.1:{silent.getsockname()[1]}/manual-app.git")
+        with (
+            pytest.raises(git.ServerSilent, match="said nothing for 1 s") as error,
+            git.clone(server, "main"),
+        ):
+            pass
+        assert error.value.hint
+        silent.accept()[0].close()
+        silent.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            silent.accept()
+
+
+def test_a_clone_that_was_broken_off_is_not_in_the_way(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an attempt left is gone before the next one: the second attempt is a clone like any other."""
+    ask, broken = git._git, []
+
+    def breaks_off_once(arguments: list[str], seconds: float) -> bytes:
+        if "clone" in arguments and not broken:
+            broken.append(Path(arguments[-1]))
+            (broken[0] / ".git").mkdir(parents=True)
+            raise git.ServerUnreachable("the remote end hung up", "again")
+        return ask(arguments, seconds)
+
+    monkeypatch.setattr(git, "_git", breaks_off_once)
+    with git.clone(world.context.site.git, "main") as repository:
+        assert repository.commit("HEAD") == world.head()
+    assert broken
 
 
 def test_git_passwords_come_from_the_file(tmp_path: Path) -> None:

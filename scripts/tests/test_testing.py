@@ -17,6 +17,7 @@ from delivery.parts.registry import connect
 from delivery.proof import stayed
 from delivery.proof.decide import Container, Pod
 from delivery.signed import evidence
+from delivery.verbs import suites as running
 from delivery.verbs import test as testing
 from scripts.tests.fake_cluster import REPOSITORY
 from scripts.tests.steps import deploy, refused
@@ -36,6 +37,8 @@ def pytest_addoption(parser):
     parser.addoption("--results")
 def pytest_configure(config):
     config.outcomes = {}
+def pytest_itemcollected(item):
+    item.config.outcomes[item.nodeid] = ("skipped", "did not run")
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield
@@ -139,7 +142,7 @@ def test_results_that_are_not_believed(tmp_path: Path, text: str, says: str) -> 
     file = tmp_path / "results.json"
     file.write_text(text)
     with pytest.raises(ValueError, match=says):
-        testing.results(file)
+        running.results(file)
 
 
 def test_artifacts(tmp_path: Path) -> None:
@@ -149,7 +152,7 @@ def test_artifacts(tmp_path: Path) -> None:
     file = tmp_path / "results.json"
     document = {"schema": "delivery/results/v1", "tests": [ONE], "artifacts": ["small", "large"]}
     file.write_text(json.dumps(document))
-    small, large = testing.results(file).artifacts
+    small, large = running.results(file).artifacts
     assert small["content"] == "eA=="
     assert "content" not in large
     assert len(large["digest"]["sha256"]) == 64
@@ -161,12 +164,6 @@ def suite(cluster: FakeCluster, test: str) -> None:
     (world.checkout / "e2e/suites/conftest.py").write_text(CONFTEST)
     world.commit(world.checkout, "e2e/suites/smoke/test_smoke.py", test, "a suite")
     world.git(world.checkout, "push", "--quiet", "origin", "main")
-
-
-@pytest.fixture(autouse=True)
-def quick_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The suites of these tests need no plugin: a pytest without them starts in a fifth of the time."""
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
 
 
 def run(cluster: FakeCluster, name: str = "dev", *suites: str) -> testing.Tested:
@@ -272,3 +269,82 @@ def test_what_is_not_tested(cluster: FakeCluster, built: image.Built) -> None:
     refused(cluster, Refused, "dev does not run what Git asks for", lambda: run(cluster))
     cluster.pods["dev"] = []
     refused(cluster, NotReached, "dev does not run what Git asks for", lambda: run(cluster))
+
+
+HALF = "def test_good(): pass\ndef test_bad(): assert 0, 'it broke'\n"
+DROPS = """
+def pytest_collection_modifyitems(items):
+    items[:] = [item for item in items if "good" in item.name]
+"""
+
+
+def test_who_calls_leaves_no_test_out(
+    cluster: FakeCluster, built: image.Built, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """No variable of mine has a say in what is tested: the test that fails is run, and the evidence says so."""
+    evil = tmp_path / "evil"
+    evil.mkdir()
+    (evil / "drops.py").write_text(DROPS)
+    (evil / "sitecustomize.py").write_text("import os\nos.environ['PYTEST_ADDOPTS'] = '-k good'\n")
+    suite(cluster, HALF)
+    deploy(cluster)
+    monkeypatch.setenv(
+        "PYTEST_ADDOPTS", "-k good --ignore=x --deselect e2e/suites/smoke/test_smoke.py::test_bad"
+    )
+    monkeypatch.setenv("PYTEST_PLUGINS", "drops")
+    monkeypatch.setenv("PYTHONPATH", str(evil))
+    monkeypatch.setenv("PYTHONHOME", str(evil))
+    monkeypatch.setenv("PYTHONOPTIMIZE", "2")  # no assertion would count
+    assert run(cluster).judgement.failed == ("e2e/suites/smoke/test_smoke.py::test_bad",)
+
+
+BESIDE = {
+    "conftest.py": DROPS,
+    "e2e/conftest.py": DROPS,
+    "pytest.ini": "[pytest]\naddopts = -k good\n",
+    "pyproject.toml": "[tool.pytest.ini_options]\naddopts = '-k good'\n",
+    "pytest.py": "import sys\nsys.exit(0)\n",
+    "json.py": "raise SystemExit(0)\n",
+}
+
+
+@pytest.mark.parametrize("committed", [True, False], ids=["committed", "not committed"])
+def test_what_stands_beside_the_suites_has_no_say(
+    cluster: FakeCluster, built: image.Built, committed: bool
+) -> None:
+    """The evidence names the suites' own folder: nothing beside it, committed or not, leaves a test out."""
+    suite(cluster, HALF)
+    deploy(cluster)
+    for path, text in BESIDE.items():
+        if committed:
+            cluster.world.commit(cluster.world.checkout, path, text, "beside")
+        else:
+            (cluster.world.checkout / path).write_text(text)
+    assert run(cluster).judgement.failed == ("e2e/suites/smoke/test_smoke.py::test_bad",)
+
+
+def test_a_file_that_git_does_not_see_has_no_say(cluster: FakeCluster, built: image.Built) -> None:
+    """A conftest.py among the suites that Git was told to overlook: what is tested is what is committed."""
+    suite(cluster, HALF)
+    deploy(cluster)
+    world = cluster.world
+    info = world.checkout / ".git" / "info"
+    info.mkdir(exist_ok=True)
+    (info / "exclude").write_text("conftest.py\n")
+    (world.checkout / "e2e/suites/smoke/conftest.py").write_text(DROPS)
+    assert run(cluster).judgement.failed == ("e2e/suites/smoke/test_smoke.py::test_bad",)
+
+
+def test_suites_that_run_less_than_they_have(cluster: FakeCluster, built: image.Built) -> None:
+    """Suites that show another list of tests than they run: nothing is known, and no evidence is left."""
+    world = cluster.world
+    text = (
+        "def pytest_ignore_collect(collection_path, config):\n"
+        "    return True if collection_path.name == 'test_more.py' and not config.option.collectonly else None\n"
+    )
+    world.commit(world.checkout, "e2e/suites/smoke/conftest.py", text, "less")
+    world.commit(world.checkout, "e2e/suites/smoke/test_more.py", "def test_more(): pass\n", "more")
+    suite(cluster, "def test_it(): pass\n")
+    deploy(cluster)
+    refused(cluster, NotReached, "test_more.* is not in both lists of tests", lambda: run(cluster))
+    assert fetched(world, built.digest) == evidence.Recorded()

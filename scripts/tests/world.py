@@ -196,6 +196,7 @@ class World:
         return evidence.predicate(
             *(self.context, environment, evidence.judge(environment.tests, run, changed)),
             tree.at(self.context, server, environment, head),
+            tuple(sorted(test.id for test in run)),
             *(head, head, evidence.Pods(before=(), after=()), finished, finished),
         )
 

@@ -5,6 +5,7 @@ A password comes from a file of git's credential store, from DELIVERY_GIT_TOKEN,
 
 import os
 import shlex
+import shutil
 import subprocess
 import tarfile
 import tempfile
@@ -14,13 +15,14 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
 from delivery.errors import BadInput, DeliveryError, PlatformError
 from delivery.parts import direct
 from delivery.site import GitServer
 
 SECONDS = 60
+SILENT = 20  # seconds without a byte, after which git gives an HTTP server up
 TOKEN = "DELIVERY_GIT_TOKEN"  # noqa: S105 - the variable's name
 
 
@@ -30,6 +32,10 @@ class GitFailed(PlatformError):
 
 class ServerUnreachable(PlatformError):
     """The Git server did not answer, or refused the credentials."""
+
+
+class ServerSilent(ServerUnreachable):
+    """The Git server was reached and then said nothing more."""
 
 
 class PushRejected(DeliveryError):
@@ -58,6 +64,7 @@ _UNREACHABLE = (
     "early eof",
     "does not appear to be a git repository",
 )
+_SILENT_HINT = "does the site's Git server answer? git ls-remote shows it"
 _RACE = ("non-fast-forward", "fetch first", "cannot lock ref", "failed to update ref", "incorrect old value")
 
 
@@ -173,6 +180,7 @@ def clone(server: GitServer, branch: str, *, bare: bool = False) -> Iterator[Rep
         command = ["clone", "--quiet", "--no-tags", "--single-branch", *(["--bare"] if bare else [])]
         for attempt in _attempts():
             with attempt:
+                shutil.rmtree(path, ignore_errors=True)  # what an attempt that was killed left
                 _git([*_login(server), *command, "--branch", branch, "--", server.url, str(path)], SECONDS)
         yield Repository(path, server)
 
@@ -187,11 +195,15 @@ def checkout(path: Path) -> Repository:
 
 def _attempts() -> Retrying:
     return Retrying(
-        retry=retry_if_exception_type(ServerUnreachable),
+        retry=retry_if_exception(_passes),
         stop=stop_after_attempt(3),
         wait=wait_exponential(multiplier=0.2, max=1),
         reraise=True,
     )
+
+
+def _passes(error: BaseException) -> bool:
+    return isinstance(error, ServerUnreachable) and not isinstance(error, ServerSilent)
 
 
 def _login(server: GitServer | None) -> list[str]:
@@ -225,6 +237,10 @@ def _git(arguments: list[str], seconds: float) -> bytes:
         "gc.auto=0",
         "-c",
         "advice.detachedHead=false",
+        "-c",
+        "http.lowSpeedLimit=1",
+        "-c",
+        f"http.lowSpeedTime={SILENT}",
     ]
     command = ["git", *plain, *arguments]
     verb = next((word for word in arguments if word in _VERBS), "git")
@@ -242,12 +258,11 @@ def _git(arguments: list[str], seconds: float) -> bytes:
             "git is not installed", "install it (Debian: apt-get install git; macOS: xcode-select --install)"
         ) from None
     except subprocess.TimeoutExpired:
-        raise ServerUnreachable(
-            f"git {verb} did not finish within {seconds:.0f} s",
-            "does the site's Git server answer? git ls-remote shows it",
-        ) from None
+        raise ServerSilent(f"git {verb} did not finish within {seconds:.0f} s", _SILENT_HINT) from None
     if done.returncode:
         text = done.stderr.decode("utf-8", "replace")
+        if "operation too slow" in text.lower():
+            raise ServerSilent(f"the Git server said nothing for {SILENT} s (git {verb})", _SILENT_HINT)
         kind = ServerUnreachable if any(sign in text.lower() for sign in _UNREACHABLE) else GitFailed
         raise kind(
             f"git {verb}: {_reason(text) or f'exit {done.returncode}'}",

@@ -59,6 +59,7 @@ class Run(_Model):
     application: str
     revision: GitHash
     suites: dict[str, Result]
+    expected: tuple[str, ...]  # every test that the committed suites have
     excused: tuple[Excused, ...]
     reasons: tuple[str, ...]
     pods: Pods
@@ -186,6 +187,7 @@ def predicate(
     environment: Environment,
     judgement: Judgement,
     trees: Trees,
+    expected: tuple[str, ...],
     commit: str,
     revision: str,
     pods: Pods,
@@ -199,6 +201,7 @@ def predicate(
         application=environment.application,
         revision=revision,
         suites=dict(judgement.suites),
+        expected=expected,
         excused=judgement.excused,
         reasons=judgement.reasons,
         pods=pods,
@@ -264,6 +267,11 @@ def parse(environment: Environment, statement: statements.Statement) -> Evidence
         )
     except KeyError as error:
         raise ValueError(f"an attestation does not say with which {error.args[0]} it was tested") from None
+    told = {*read.passedTests, *read.warnedTests, *read.failedTests, *(one.test for one in read.run.excused)}
+    if different := told ^ set(read.run.expected):
+        raise ValueError(
+            f"an attestation does not say how {min(different)[:80]} ended, or tells of one too many"
+        )
     return Evidence(
         environment=read.run.environment,
         result=read.result,
