@@ -301,6 +301,27 @@ def test_rollback(cluster: FakeCluster, built: image.Built, shelf: Shelf) -> Non
         rolling.rollback(context, here, stray)
 
 
+@pytest.mark.parametrize(
+    ("path", "what"),
+    [("manual-app-helm/values-prod.yaml", "values"), ("manual-app-helm/values.yaml", "chart")],
+)
+def test_rollback_to_what_runs_brings_nothing_in(
+    cluster: FakeCluster, built: image.Built, path: str, what: str
+) -> None:
+    """Back to the digest that prod runs already: no way past the gate for settings that main has by now."""
+    in_stage(cluster)
+    promote(cluster, "prod")
+    prod = cluster.world.context.environment("prod")
+    assert not rolling.rollback(cluster.world.context, prod, built.digest).new
+    push(cluster, path, cluster.world.file(path) + "debug: true\n", "by hand")
+    refused(
+        cluster,
+        Refused,
+        f"prod asks for .* already, and the {what} changed since",
+        lambda: rolling.rollback(cluster.world.context, prod, built.digest),
+    )
+
+
 def test_proven_after_all(cluster: FakeCluster, built: image.Built) -> None:
     """After test, approval and promotion the digest is proven in prod."""
     in_stage(cluster)
