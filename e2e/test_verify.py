@@ -63,7 +63,7 @@ def test_a_cluster_that_does_not_answer_is_unknown(platform: Checkout) -> None:
     try:
         ran = platform.delivery("verify", expect=3)
         assert "UNKNOWN" in ran.error
-        assert "PROVEN" not in ran.out.replace("UNPROVEN", "")
+        assert "PROVEN" not in ran.out
     finally:
         node.unpause()
         client.close()

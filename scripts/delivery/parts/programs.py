@@ -22,6 +22,6 @@ def path(name: str) -> Path:
     found = shutil.which(name)
     if found is None:
         raise PlatformError(
-            f"{name} is not on PATH", f'install {name}; README, "Run it in CI", says which versions'
+            f"{name} is not on PATH", f'install {name}; README, "Fork it", says which versions'
         )
     return Path(found)
