@@ -25,6 +25,8 @@ class StandIn:
             unknown(f"{target.namespace} has no stand-in for the rates API, so no fault can be asked of it")
         self._target = target
         self._pod = name(pods[0])
+        if "--faults" not in pods[0]["spec"]["containers"][0]["command"]:
+            unknown(f"the stand-in of {target.namespace} takes no faults (rates.faults in its values)")
         self.mode = "unknown"
 
     def rate(self, currency: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ DECLARED = {
         "stage",
         "prod",
     ),
+    # A suite may make the stand-in slow or wrong, and nobody in prod.
+    ("Deployment/rates", "spec.template.spec.containers[rates].command[4]"): ("--faults", None),
 }
 
 Manifest = dict[str, Any]
@@ -58,7 +61,7 @@ class Helm:
         values = load(CHART / f"values-{environment}.yaml")
         values["image"] = {"repository": REPOSITORY, "tag": "19", "digest": DIGEST}
         for part in ("postgresql", "rates"):
-            values[part] = {"image": {"digest": PLATFORM_DIGEST}}
+            values[part] = values.get(part, {}) | {"image": {"digest": PLATFORM_DIGEST}}
         return values
 
     def render(self, environment: str, values: dict[str, Any] | None = None) -> list[Manifest]:
@@ -612,10 +615,10 @@ def test_managed_database(helm: Helm) -> None:
 # The stand-in for the rates API
 
 
-@pytest.fixture
-def rates() -> Iterator[httpx.Client]:
+@contextmanager
+def stand_in(*options: str) -> Iterator[httpx.Client]:
     script = CHART / "charts/rates/files/rates.py"
-    command = [sys.executable, "-I", "-B", "-W", "error", str(script), "0"]
+    command = [sys.executable, "-I", "-B", "-W", "error", str(script), "0", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         port = json.loads(process.stdout.readline())["port"]
@@ -625,6 +628,12 @@ def rates() -> Iterator[httpx.Client]:
         events = [json.loads(line)["event"] for line in process.stdout]
         assert process.wait(5) == 0
         assert events[-1] == "stopped"
+
+
+@pytest.fixture
+def rates() -> Iterator[httpx.Client]:
+    with stand_in("--faults") as client:
+        yield client
 
 
 def fault(rates: httpx.Client, mode: str, **facts: float) -> None:
@@ -650,6 +659,18 @@ def test_rates_answer(rates: httpx.Client) -> None:
         assert (unknown.status_code, unknown.json()) == (404, {"message": "not found"})
     assert rates.get("/elsewhere").status_code == 404
     assert "Python" not in rates.get("/healthz").headers["server"]
+
+
+def test_no_fault_can_be_asked_of_prod(helm: Helm) -> None:
+    """The switch is there where suites ask for it, in stage; elsewhere the stand-in knows no such path."""
+    for environment in ("dev", "stage", "prod"):
+        [container] = pod_specs(helm.render(environment))["Deployment/rates"]["containers"]
+        assert ("--faults" in container["command"]) is (environment == "stage")
+    with stand_in() as client:
+        assert client.get("/healthz").status_code == 200
+        assert client.get("/_fault").status_code == 404
+        assert client.put("/_fault", json={"mode": "error"}).status_code == 404
+        assert client.get("/v1/latest").status_code == 200
 
 
 def test_rates_faults(rates: httpx.Client) -> None:

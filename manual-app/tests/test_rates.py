@@ -119,7 +119,7 @@ def test_the_charts_stand_in_speaks_the_same_language(
     migrated: DatabaseSettings, service: httpx.Client
 ) -> None:
     """The stand-in that the chart deploys is understood, in all its faults."""
-    stand_in = runpy.run_path(str(STAND_IN))["Server"](0)
+    stand_in = runpy.run_path(str(STAND_IN))["Server"](0, faults=True)
     stand_in.handle_error = lambda *_: None  # that we hang up on a slow answer is the point
     thread = threading.Thread(target=stand_in.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()

@@ -4,6 +4,8 @@
     GET /healthz                              up, whatever fault is on
     PUT /_fault {"mode": "ok|slow|error|nonsense", "seconds": N}; GET /_fault
 
+    rates.py [PORT] [--faults]                without --faults there is no /_fault
+
 Faults apply to /v1 only, until the mode is set again: slow answers rightly after `seconds` (5 unless told),
 error answers 500, nonsense answers 200 with the next of several bodies that no client may believe.
 """
@@ -70,8 +72,9 @@ class Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, faults: bool = False) -> None:
         super().__init__(("", port), Handler)
+        self.faults = faults
         self.fault = Fault()
         self.stopping = threading.Event()
 
@@ -94,7 +97,7 @@ class Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         if url.path == "/healthz":
             self.answer(200, {"status": "ok"})
-        elif url.path == "/_fault":
+        elif url.path == "/_fault" and self.server.faults:
             self.answer(200, asdict(self.server.fault))
         elif url.path == "/v1/latest":
             query = parse_qs(url.query)
@@ -112,7 +115,7 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(413, {"message": f"a body of at most {MAX_BODY} bytes, with Content-Length"})
             return
         body = self.rfile.read(length)
-        if self.path != "/_fault":
+        if self.path != "/_fault" or not self.server.faults:
             self.answer(404, {"message": "not found"})
             return
         try:
@@ -180,7 +183,8 @@ def parse_fault(body: bytes) -> Fault:
 
 def main() -> None:
     """Serve on the port given (8080) until SIGTERM or SIGINT, then exit 0."""
-    server = Server(int(sys.argv[1]) if len(sys.argv) > 1 else 8080)
+    asked = [argument for argument in sys.argv[1:] if argument != "--faults"]
+    server = Server(int(asked[0]) if asked else 8080, faults="--faults" in sys.argv)
 
     def stop(*_: object) -> None:
         server.stopping.set()
