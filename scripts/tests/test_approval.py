@@ -11,9 +11,11 @@ import pytest
 from delivery.build import image
 from delivery.desired import change
 from delivery.errors import BadInput, Refused
+from delivery.gate import authors
 from delivery.parts import cosign, values
+from delivery.parts.git import Repository
 from delivery.pipeline import Approver
-from delivery.signed import approval, evidence, statements
+from delivery.signed import evidence, statements
 from delivery.verbs import approve as approving
 from delivery.verbs import promote as promoting
 from delivery.verbs import rollback as rolling
@@ -171,10 +173,10 @@ def test_who_may_approve(cluster: FakeCluster, built: image.Built) -> None:
     cluster.world.prove(cluster.world.context.environment("stage"), built.digest)
     refused(cluster, BadInput, "there is no approver 'boss'", lambda: approve(cluster, "boss"))
     with_approvers(cluster, Approver(name="approver", identity="ADA@example.test"))
-    refused(cluster, Refused, "ADA@example.test is the author", lambda: approve(cluster))
+    refused(cluster, Refused, "ADA@example.test is an author of it", lambda: approve(cluster))
     cluster.world.git(cluster.world.checkout, "config", "user.email", "me@example.test")
     with_approvers(cluster, Approver(name="approver", identity="me@example.test"))
-    refused(cluster, Refused, "me@example.test is the author", lambda: approve(cluster))
+    refused(cluster, Refused, "me@example.test is an author of it", lambda: approve(cluster))
     two = (
         Approver(name="approver", identity="a@example.test"),
         Approver(name="b", identity="b@example.test"),
@@ -190,7 +192,9 @@ def test_an_approval_of_the_author_does_not_count(cluster: FakeCluster, built: i
     cluster.world.prove(cluster.world.context.environment("stage"), built.digest)
     approve(cluster)
     cluster.world.git(cluster.world.checkout, "config", "user.email", "Approver@localhost")
-    refused(cluster, Refused, "approver@localhost is by the author", lambda: bare_promote(cluster, "prod"))
+    refused(
+        cluster, Refused, "approver@localhost is by an author of it", lambda: bare_promote(cluster, "prod")
+    )
 
 
 def test_forged_approvals(cluster: FakeCluster, built: image.Built, shelf: Shelf) -> None:
@@ -246,13 +250,53 @@ def test_co_authors_are_authors(cluster: FakeCluster) -> None:
     world = cluster.world
     message = "two\n\nCo-authored-by: Bob <Bob@Example.Test>\nCo-authored-by: Eve <eve@example.test>"
     commit = world.commit(world.checkout, "x", "1", message)
-    from delivery.parts.git import Repository
-
-    assert approval.authors(Repository(world.checkout), commit) == {
+    assert authors.of(Repository(world.checkout), "-1", commit) == {
         "ada@example.test",
         "bob@example.test",
         "eve@example.test",
     }
+
+
+def changed_by(cluster: FakeCluster, who: str, path: str, text: str) -> None:
+    """A commit on main, by somebody."""
+    world = cluster.world
+    world.git(world.checkout, "pull", "--quiet", "--rebase", "origin", "main")
+    world.commit(world.checkout, path, text, "a change")
+    world.git(world.checkout, "commit", "--amend", "--quiet", "--no-edit", f"--author=Somebody <{who}>")
+    world.git(world.checkout, "push", "--quiet", "origin", "main")
+
+
+def test_everybody_on_the_way_is_an_author(cluster: FakeCluster, built: image.Built, shelf: Shelf) -> None:
+    """My change, and then somebody else's typo: I cannot approve what has both. What prod does not get is free."""
+    in_stage(cluster)
+    promote(cluster, "prod")
+    world = cluster.world
+    for who, path in (
+        ("Approver@Localhost", "manual-app/app.py"),
+        ("chart@example.test", "manual-app-helm/templates/app.yaml"),
+        ("values@example.test", "manual-app-helm/values-prod.yaml"),
+        ("suites@example.test", "e2e/suites/smoke/test_smoke.py"),
+        ("rules@example.test", "pipeline.yaml"),
+        ("dev@example.test", "manual-app-helm/values-dev.yaml"),
+        ("readme@example.test", "README.md"),
+        ("typo@example.test", "manual-app/typo.py"),
+    ):
+        before = (world.checkout / path).read_text() if (world.checkout / path).exists() else ""
+        changed_by(cluster, who, path, f"{before}# mine\n")
+    newer = put(cluster, shelf, "16")
+    deploy(cluster)
+    context, server = world.context, Repository(world.server)
+
+    def made(name: str) -> frozenset[str]:
+        target = context.environment(name)
+        return authors.between(context, server, world.head(), target, newer.revision)
+
+    ways = ("ada", "chart", "values", "suites", "rules", "typo")
+    assert made("prod") == {"approver@localhost", *(f"{one}@example.test" for one in ways)}
+    assert made("stage") == frozenset(), "nobody is asked there"
+    promote(cluster, "stage")
+    world.prove(context.environment("stage"), newer.digest)
+    refused(cluster, Refused, "approver@localhost is an author of it", lambda: approve(cluster))
 
 
 def test_dry_run(cluster: FakeCluster, built: image.Built, shelf: Shelf) -> None:

@@ -216,7 +216,7 @@ REFUSED: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
     ),
     "approval missing": ("prod needs one approval", lambda: approvals()),
     "approval by the author of the source commit": (
-        "an approval by approver@localhost is by the author",
+        "an approval by approver@localhost is by an author of it",
         lambda: {"authors": frozenset({"approver@localhost"})},
     ),
     "approval for another change": (

@@ -26,7 +26,7 @@ class Question:
     approvals: approval.Given | Unknown
     trees: Trees  # what would be deployed now
     scope: approval.Scope
-    authors: frozenset[str]  # of the source commit and of the change
+    authors: frozenset[str]  # of all commits on the way, and who asks
     rules: bool  # whether the pipeline.yaml that we read is the one that would be deployed with it
     now: datetime
 

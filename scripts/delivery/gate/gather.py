@@ -11,6 +11,7 @@ from delivery.context import Context
 from delivery.desired import change, tree
 from delivery.desired.manifests import Desired
 from delivery.errors import DeliveryError, Unknown
+from delivery.gate import authors
 from delivery.gate import decide as gate
 from delivery.parts import git
 from delivery.parts.registry import connect
@@ -53,10 +54,11 @@ def question(
     `source` is the proof of the environment before, where it is already at hand.
     """
     before = context.pipeline.environment(target.source or "")
-    with ThreadPoolExecutor(max_workers=3) as pool:
+    with ThreadPoolExecutor(max_workers=4) as pool:
         proven = pool.submit(lambda: source or observe.proofs(context, [before], repository)[0])
         found = pool.submit(_evidence, context, built.digest, before)
         allowed = pool.submit(_approvals, context, built.digest, target)
+        made = pool.submit(authors.between, context, repository, commit, target, built.revision)
         trees = tree.at(context, repository, before, commit)
         return gate.Question(
             pipeline=context.pipeline,
@@ -67,7 +69,7 @@ def question(
             approvals=allowed.result(),
             trees=trees,
             scope=approval.scope(context, repository, target, commit, built.build, built.digest, trees.chart),
-            authors=approval.authors(repository, built.revision) | {change.author(context)[1].lower()},
+            authors=made.result() | {change.author(context)[1].lower()},
             rules=repository.show(commit, pipelines.FILE) == (context.checkout / pipelines.FILE).read_bytes(),
             now=datetime.now(UTC),
         )

@@ -105,18 +105,6 @@ def approver(context: Context, name: str | None) -> Approver:
     return known[name]
 
 
-def authors(repository: Repository, revision: str) -> frozenset[str]:
-    """The e-mails of those who made a commit: author, committer, co-authors; in small letters."""
-    fields = "%ae%x00%ce%x00%(trailers:key=Co-authored-by,valueonly,separator=%x00)"
-    said = repository.run("log", "-1", f"--format={fields}", revision).split("\0")
-    return frozenset(email(one) for one in said if one.strip())
-
-
-def email(text: str) -> str:
-    """The e-mail of `Name <e-mail>`, or of an e-mail alone, in small letters."""
-    return text.rpartition("<")[2].rstrip("> \n").strip().lower()
-
-
 def put(
     context: Context,
     digest: str,
@@ -178,7 +166,7 @@ def objections(
     if said.change.chart != what.chart:
         reasons.append("is for another chart")
     if said.approver.lower() in {name.lower() for name in made_by}:
-        reasons.append("is by the author")
+        reasons.append("is by an author of it")
     hours = (now - said.approvedOn).total_seconds() / 3600
     limit = environment.approval.maximum_age if environment.approval else 0.0
     if hours > limit:

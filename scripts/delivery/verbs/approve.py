@@ -76,7 +76,8 @@ def _judge(asked: gate.Question, by: Approver) -> None:
         )
     if by.identity.lower() in asked.authors:
         raise Refused(
-            f"{by.identity} is the author and cannot approve it for {name}", "somebody else approves: --as"
+            f"{by.identity} is an author of it and cannot approve it for {name}",
+            "somebody else approves: --as",
         )
 
 
