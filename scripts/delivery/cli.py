@@ -150,15 +150,21 @@ def approve(
         str | None, typer.Option("--as", envvar="DELIVERY_APPROVER", help="An approver of pipeline.yaml.")
     ] = None,
     digest: Annotated[str | None, typer.Option(help="Refuse unless it is this digest.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Sign without a question at the terminal.")] = False,
     format: AsFormat = Format.text,
 ) -> None:
-    """Sign that a tested digest may enter an environment, as exactly this change."""
+    """Show what would enter an environment, ask, and sign that it may, as exactly this change."""
     from delivery.show import report
 
     context, target = _of(environment)
     from delivery.verbs import approve as verb
 
-    done = verb.run(context, target, by, digest)
+    def agrees(asked: verb.Asked) -> bool:
+        if format is Format.text:
+            report.print_asked(asked)
+        return yes or not sys.stdin.isatty() or typer.confirm("Sign it?", err=True)
+
+    done = verb.run(context, target, by, digest, agrees)
     if format is Format.json:
         report.write_json({"schema": "delivery/approval/v1", **asdict(done)})
     else:

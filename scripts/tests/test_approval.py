@@ -15,7 +15,7 @@ from delivery.gate import authors
 from delivery.parts import cosign, values
 from delivery.parts.git import Repository
 from delivery.pipeline import Approver
-from delivery.signed import evidence, statements
+from delivery.signed import approval, evidence, statements
 from delivery.verbs import approve as approving
 from delivery.verbs import promote as promoting
 from delivery.verbs import rollback as rolling
@@ -297,6 +297,51 @@ def test_everybody_on_the_way_is_an_author(cluster: FakeCluster, built: image.Bu
     promote(cluster, "stage")
     world.prove(context.environment("stage"), newer.digest)
     refused(cluster, Refused, "approver@localhost is an author of it", lambda: approve(cluster))
+
+
+def test_an_approver_sees_what_is_signed(cluster: FakeCluster, built: image.Built, shelf: Shelf) -> None:
+    """Digests, evidence, authors, and the difference from what prod runs now: what main got since is in there too."""
+    in_stage(cluster)
+    promote(cluster, "prod")
+    hidden = cluster.world.file("manual-app-helm/values-prod.yaml").replace("replicas: 2", "replicas: 7")
+    changed_by(cluster, "hand@example.test", "manual-app-helm/values-prod.yaml", hidden)
+    changed_by(cluster, "bob@example.test", "manual-app/app.py", "2\n")
+    newer = put(cluster, shelf, "16")
+    deploy(cluster)
+    promote(cluster, "stage")
+    context = cluster.world.context
+    prod = context.environment("prod")
+    made = cluster.world.prove(context.environment("stage"), newer.digest)
+    seen: list[approving.Asked] = []
+
+    def refuses(asked: approving.Asked) -> bool:
+        seen.append(asked)
+        return False
+
+    refused(
+        cluster,
+        Refused,
+        "approver@localhost did not approve",
+        lambda: approving.run(context, prod, None, agrees=refuses),
+    )
+    [asked] = seen
+    assert (asked.before, asked.after, asked.build) == (built.digest, newer.digest, "16")
+    assert {"bob@example.test", "hand@example.test"} <= set(asked.authors)
+    assert {"-  replicas: 2", "+  replicas: 7"} <= set(asked.diff.splitlines())
+    assert any(newer.digest in line for line in asked.diff.splitlines() if line.startswith("+"))
+    assert any(line.startswith("stage PASSED on ") for line in asked.tested), made
+    assert promoting.preview(context, prod).diff == asked.diff
+    assert approval_count(cluster, newer.digest) == 0
+    assert approve(cluster).new
+    assert approval_count(cluster, newer.digest) == 1
+
+
+def approval_count(cluster: FakeCluster, digest: str) -> int:
+    from delivery.parts.registry import connect
+
+    world = cluster.world
+    with connect(world.context.site.image) as registry:
+        return len(approval.fetch(world.context, registry, digest).approvals)
 
 
 def test_dry_run(cluster: FakeCluster, built: image.Built, shelf: Shelf) -> None:

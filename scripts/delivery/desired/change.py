@@ -77,7 +77,7 @@ def apply(
         for _ in range(ATTEMPTS):
             base = repository.commit("HEAD")
             request = plan(repository, base)
-            before, changed = write(context, repository, request)
+            before, changed = write(context, repository.path, request)
             asked = render(repository.path, request.environment, base)
             if not changed:
                 return Change(base, before, asked, new=False)
@@ -154,10 +154,15 @@ def wanted(
     return asked
 
 
-def write(context: Context, repository: git.Repository, request: Request) -> tuple[str, bool]:
+def entered(repository: git.Repository, environment: Environment, digest: str, commit: str) -> str:
+    """The newest commit that changed whether an environment's values name a digest, whatever it says of itself."""
+    return repository.run("log", "-1", "--format=%H", f"-S{digest}", commit, "--", environment.values)
+
+
+def write(context: Context, tree: Path, request: Request) -> tuple[str, bool]:
     """Change what the values say of the image on disk; the digest before, and whether anything is different now."""
     name = request.environment.values
-    file = repository.path / name
+    file = tree / name
     try:
         text = file.read_bytes().decode("utf-8")
     except FileNotFoundError:

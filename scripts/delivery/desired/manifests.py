@@ -85,10 +85,18 @@ def image(repository: Repository, environment: Environment, commit: str) -> tupl
 def at(context: Context, repository: Repository, environment: Environment, commit: str) -> Desired:
     """What a commit asks of an environment, rendered as Argo CD renders it."""
     with tempfile.TemporaryDirectory(prefix="delivery-chart-") as folder:
-        repository.export(commit, context.pipeline.chart.path, Path(folder))
-        if not environment.values.startswith(f"{context.pipeline.chart.path}/"):
-            repository.export(commit, environment.values, Path(folder))
-        return rendered(context, Path(folder), environment, commit)
+        tree = exported(context, repository, environment, commit, Path(folder))
+        return rendered(context, tree, environment, commit)
+
+
+def exported(
+    context: Context, repository: Repository, environment: Environment, commit: str, to: Path
+) -> Path:
+    """Chart and values of an environment as a commit has them, written below a folder; the folder."""
+    repository.export(commit, context.pipeline.chart.path, to)
+    if not environment.values.startswith(f"{context.pipeline.chart.path}/"):
+        repository.export(commit, environment.values, to)
+    return to
 
 
 def rendered(context: Context, tree: Path, environment: Environment, commit: str) -> Desired:

@@ -3,8 +3,8 @@
 from delivery import pipeline as pipelines
 from delivery.build import image
 from delivery.context import Context
+from delivery.desired import change, tree
 from delivery.desired import manifests as desired
-from delivery.desired import tree
 from delivery.parts.git import Repository
 from delivery.parts.registry import connect
 from delivery.pipeline import Environment
@@ -36,8 +36,7 @@ def between(
     app, rules = context.pipeline.image.context, context.pipeline
     others = [f":(exclude){one.values}" for one in rules.environments if one.name != target.name]
     beside = [rules.chart.path, target.values, tree.SUITES, pipelines.FILE, *others]
-    # The commit that brought the digest, whatever it says of itself.
-    entered = repository.run("log", "-1", "--format=%H", f"-S{running}", commit, "--", target.values)
+    entered = change.entered(repository, target, running, commit)
     return (
         made
         | of(repository, _range(repository, since, revision), "--", app)

@@ -19,7 +19,7 @@ from delivery.gate import decide as gate
 from delivery.gate.gather import Tests
 from delivery.proof.decide import Answer, Image, Pod, Proof, Verdict
 from delivery.site import Site
-from delivery.verbs.approve import Approved
+from delivery.verbs.approve import Approved, Asked
 from delivery.verbs.carry import Promotion
 from delivery.verbs.promote import Preview
 from delivery.verbs.report import Report, Status
@@ -151,6 +151,17 @@ def print_carried(done: Promotion) -> None:
     """What an environment runs now, and what it ran before."""
     before = "" if not done.new else f" (before: {done.before[:19]})"
     _say(f"{done.environment} runs build {done.build}, {done.digest}{before}")
+
+
+def print_asked(asked: Asked) -> None:
+    """All that an approver signs."""
+    if asked.diff:
+        print(asked.diff)
+    _say(f"{asked.environment}: digest before {asked.before}")
+    _say(f"{asked.environment}: digest after  {asked.after} (build {asked.build})")
+    for line in asked.tested:
+        _say(f"tested: {line}")
+    _say(f"by: {', '.join(asked.authors)}")
 
 
 def print_approved(done: Approved) -> None:

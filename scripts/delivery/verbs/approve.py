@@ -1,11 +1,12 @@
 """`delivery approve ENV`: look at what is asked, and sign it, as one of the approvers of pipeline.yaml."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from delivery.build import image
 from delivery.context import Context
-from delivery.desired import change
+from delivery.desired import change, difference
 from delivery.errors import BadInput, Refused, Unknown
 from delivery.gate import decide as gate
 from delivery.gate import gather
@@ -14,6 +15,19 @@ from delivery.parts.registry import connect
 from delivery.pipeline import Approver, Environment
 from delivery.progress import phase
 from delivery.signed import approval, evidence
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an approver is shown before the signature."""
+
+    environment: str
+    build: str
+    before: str
+    after: str
+    diff: str  # of the rendered manifests, from what runs there now
+    authors: tuple[str, ...]  # of all commits on the way, and who asks
+    tested: tuple[str, ...]  # the evidence, one line each
 
 
 @dataclass(frozen=True)
@@ -33,11 +47,12 @@ def run(
     environment: Environment,
     name: str | None,
     digest: str | None = None,
+    agrees: Callable[[Asked], bool] = lambda _: True,
 ) -> Approved:
     """Sign that what the environment before runs may enter, exactly as it would be committed now.
 
-    Refused when its tests do not allow it, or when the approver is its author. An approval that already
-    counts is not made twice. `digest` says which one is meant.
+    `agrees` is asked with all that there is to see. Refused when it says no, when the tests do not allow it, or when
+    the approver is an author. An approval that already counts is not made twice. `digest` says which one is meant.
     """
     if environment.approval is None or environment.source is None:
         raise BadInput(f"{environment.name} needs no approval", f"delivery promote {environment.name}")
@@ -53,13 +68,32 @@ def run(
         with phase(f"The evidence of {source.name} about {wanted[:19]}"):
             asked = gather.question(context, repository, commit, environment, built)
             _judge(asked, by)
-    used = evidence.set_hash(gate.uses(asked))
-    new = not _counts(asked, by, used)
+        used = evidence.set_hash(gate.uses(asked))
+        new = not _counts(asked, by, used)
+        if new and not agrees(_shown(context, repository, commit, asked, built)):
+            raise Refused(
+                f"{by.identity} did not approve {wanted[:19]} for {environment.name}", "nothing was signed"
+            )
     if new:
         with phase(f"Signing the approval of {wanted[:19]} for {environment.name}"):
             now = datetime.now(UTC)
             approval.put(context, wanted, environment, by, used, asked.scope, now)
     return Approved(environment.name, wanted, built.build, by.identity, used, new)
+
+
+def _shown(
+    context: Context, repository: git.Repository, commit: str, asked: gate.Question, built: image.Built
+) -> Asked:
+    target = asked.target
+    request = change.Request(target, built.digest, built.build, built.revision, target.source)
+    before, diff = difference.shown(context, repository, request, commit)
+    tested = [
+        f"{one.environment} {one.result} on {one.finished:%Y-%m-%d %H:%M} UTC, evidence sha256:{one.hash}"
+        for one in gate.uses(asked)
+    ]
+    return Asked(
+        target.name, built.build, before, built.digest, diff, tuple(sorted(asked.authors)), tuple(tested)
+    )
 
 
 def _judge(asked: gate.Question, by: Approver) -> None:

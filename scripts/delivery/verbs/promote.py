@@ -77,26 +77,20 @@ def preview(context: Context, environment: Environment, digest: str | None = Non
     if digest is not None:
         desired.digest(digest)
     source = context.pipeline.environment(environment.source)
-    with git.clone(context.site.git, context.pipeline.git.branch) as repository:
+    with git.clone(context.site.git, context.pipeline.git.branch, bare=True) as repository:
         commit = repository.commit("HEAD")
         asked = change.wanted(repository, source, environment, commit, digest)
         with connect(context.site.image) as registry:
             built = image.known(context, registry, asked)
         decision = gate.decide(gather.question(context, repository, commit, environment, built))
         request = change.Request(environment, asked, built.build, built.revision, source.name)
-        try:
-            _, before = desired.image(repository, environment, commit)
-            old = difference.rendered(context, repository.path, environment)
-        except desired.NothingYet:
-            before, old = "none", []
-        change.write(context, repository, request)
-        new = difference.rendered(context, repository.path, environment)
+        before, diff = difference.shown(context, repository, request, commit)
     return Preview(
         environment=environment.name,
         build=built.build,
         before=before,
         after=asked,
-        diff=difference.difference(old, new, f"{environment.name} at {commit[:12]}", "promoted"),
+        diff=diff,
         decision=decision,
     )
 
