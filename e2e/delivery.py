@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,7 @@ class Ran:
         env: Mapping[str, str],
         expect: int | None,
         seconds: float,
+        stdin: int = subprocess.DEVNULL,
     ) -> "Ran":
         """Run `delivery` as this program; fail unless it exits with `expect`, and says why where that is not 0.
 
@@ -54,7 +55,7 @@ class Ran:
             env=env,
             capture_output=True,
             text=True,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             timeout=seconds,
         )
         ran = cls(done.returncode, done.stdout, done.stderr)
@@ -145,11 +146,17 @@ class Checkout:
         """The app's name: its Helm release, its label and its container."""
         return self.pipeline.chart.release
 
-    def delivery(self, *arguments: str, expect: int | None = 0, **environment: str) -> Ran:
-        """Run a verb as a user would; fail unless it exits with `expect` (None: whatever it says)."""
+    def delivery(
+        self, *arguments: str, expect: int | None = 0, typed: str | None = None, **environment: str
+    ) -> Ran:
+        """Run a verb as a user would; fail unless it exits with `expect` (None: whatever it says).
+
+        With `typed` there is a terminal, where that is typed.
+        """
         env = {**os.environ, "DELIVERY_SITE": self.site, **environment}
         program = [Path(sys.executable).with_name("delivery")]
-        return Ran.of(program, arguments, cwd=self.path, env=env, expect=expect, seconds=900)
+        with nullcontext(subprocess.DEVNULL) if typed is None else _terminal(typed) as stdin:
+            return Ran.of(program, arguments, cwd=self.path, env=env, expect=expect, seconds=900, stdin=stdin)
 
     def git(self, *arguments: str) -> str:
         """git in the checkout, as the user."""
@@ -293,3 +300,14 @@ def consistently(look: Any, seconds: float) -> None:
     while time.monotonic() < end:
         look()
         time.sleep(0.5)
+
+
+@contextmanager
+def _terminal(typed: str) -> Iterator[int]:
+    ours, theirs = os.openpty()
+    try:
+        os.write(ours, typed.encode())
+        yield theirs
+    finally:
+        os.close(theirs)
+        os.close(ours)

@@ -17,7 +17,11 @@ def test_the_next_version_comes_and_goes_and_nobody_notices(
         platform.delivery("test", "dev")
         platform.delivery("promote", "stage")
         platform.delivery("test", "stage")
-        platform.delivery("approve", "prod")
+        asked = platform.delivery("approve", "prod", expect=1, typed="n\n")
+        assert "did not approve" in asked.error
+        assert prod.digest in asked.out
+        assert next_build.digest in asked.out
+        platform.delivery("approve", "prod", typed="y\n")
         platform.delivery("promote", "prod")
         assert platform.digests("prod") == {next_build.digest}
         assert platform.delivery("verify", "prod", "--format", "json").json["verdict"] == "PROVEN"
