@@ -390,6 +390,29 @@ def test_rollback(cluster: FakeCluster, built: image.Built, shelf: Shelf) -> Non
         rolling.rollback(context, here, stray)
 
 
+def test_what_was_rolled_back_is_held(cluster: FakeCluster, built: image.Built, shelf: Shelf) -> None:
+    """The bad digest does not come back on its old test and its old approval; with newer ones it does."""
+    context, minute = cluster.world.context, timedelta(minutes=1)
+    stage, prod = context.environment("stage"), context.environment("prod")
+    in_stage(cluster)
+    promote(cluster, "prod")
+    push(cluster, "manual-app/app.py", "2\n", "two")
+    newer = put(cluster, shelf, "16")
+    deploy(cluster)
+    promote(cluster, "stage")
+    cluster.world.prove(stage, newer.digest, ago=minute)
+    approve(cluster)
+    assert bare_promote(cluster, "prod").digest == newer.digest
+    assert rolling.rollback(context, prod).digest == built.digest
+    refused(cluster, Refused, "was rolled back out of prod", lambda: bare_promote(cluster, "prod"))
+    refused(cluster, Refused, "nothing to approve for prod: it was rolled back", lambda: approve(cluster))
+    cluster.world.prove(stage, newer.digest, ago=-minute)
+    refused(cluster, Refused, "rests on other evidence", lambda: bare_promote(cluster, "prod"))
+    approve(cluster)
+    assert bare_promote(cluster, "prod").digest == newer.digest
+    assert not bare_promote(cluster, "prod").new
+
+
 @pytest.mark.parametrize(
     ("path", "what"),
     [("manual-app-helm/values-prod.yaml", "values"), ("manual-app-helm/values.yaml", "chart")],

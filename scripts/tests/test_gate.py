@@ -100,6 +100,7 @@ def question(**changes: Any) -> Question:
         "scope": SCOPE,
         "authors": frozenset({"ada@example.test"}),
         "rules": True,
+        "held": None,
         "now": NOW,
     }
     return Question(**asked | changes)
@@ -192,6 +193,10 @@ REFUSED: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
     "suites changed since the test": (
         "the suites changed since stage was tested",
         lambda: {"trees": replace(TREES, suites="9" * 40)},
+    ),
+    "rolled back since the test": (
+        "it was rolled back out of prod on 2026-11-25 12:00 UTC: stage has no newer test of it",
+        lambda: {"held": NOW},
     ),
     "soak not reached": (
         "it first passed stage less than 90 minutes ago: 30 more to wait",

@@ -5,6 +5,7 @@ Never by force. When somebody else was faster, everything is checked again on wh
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from delivery.context import Context
@@ -128,6 +129,21 @@ def history(repository: git.Repository, commit: str = "HEAD") -> Iterator[Entry]
         cut = [field.strip() for field in record.split("\x1f")]
         if len(cut) == len(fields) and cut[3] and cut[6]:
             yield Entry(*cut)
+
+
+def held(repository: git.Repository, environment: Environment, digest: str, commit: str) -> datetime | None:
+    """When a digest was rolled back out of an environment, to the end of that second; None if it was not, or came back.
+
+    What was rolled back needs a newer test, and with it a newer approval, before it enters again.
+    """
+    for entry in history(repository, commit):
+        if entry.environment != environment.name:
+            continue
+        if entry.after == digest:
+            return None
+        if entry.before == digest and entry.promoted_from == environment.name:
+            return datetime.fromisoformat(entry.date).astimezone(UTC) + timedelta(seconds=1)
+    return None
 
 
 def wanted(

@@ -28,6 +28,7 @@ class Question:
     scope: approval.Scope
     authors: frozenset[str]  # of all commits on the way, and who asks
     rules: bool  # whether the pipeline.yaml that we read is the one that would be deployed with it
+    held: datetime | None  # when the digest was rolled back out of the target; it has not come back since
     now: datetime
 
 
@@ -91,6 +92,11 @@ def tested(question: Question) -> list[str]:
     if newest.environment != source.name:
         return [f"the evidence is about {newest.environment}, not about {source.name}"]
     reasons = []
+    if question.held and newest.finished <= question.held:
+        reasons.append(
+            f"it was rolled back out of {question.target.name} on {question.held:%Y-%m-%d %H:%M %Z}: "
+            f"{source.name} has no newer test of it"
+        )
     if newest.result != "PASSED":
         why = f": {newest.reasons[0]}" if newest.reasons else ""
         reasons.append(f"the newest test of {source.name} {newest.result}{why}")

@@ -71,6 +71,7 @@ def question(
             scope=approval.scope(context, repository, target, commit, built.build, built.digest, trees.chart),
             authors=made.result() | {change.author(context)[1].lower()},
             rules=repository.show(commit, pipelines.FILE) == (context.checkout / pipelines.FILE).read_bytes(),
+            held=change.held(repository, target, built.digest, commit),
             now=datetime.now(UTC),
         )
 
