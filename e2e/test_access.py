@@ -57,7 +57,7 @@ def test_a_pod_reads_but_cannot_write(
 def test_no_spelling_pushes_from_the_host(platform: Checkout) -> None:
     """Nobody pushes without the password, however they spell the path, the query, the user and the protocol."""
     before = _refs(platform)
-    body = spellings.body(platform.path, platform.main(), "intruder-host")
+    body = _push(platform, "intruder-host")
     asked = spellings.question("127.0.0.1", platform.cluster.git, body, spellings.requests())
     assert _taken(_answers([sys.executable, "-c", spellings.SCRIPT], asked)) == []
     assert _refs(platform) == before
@@ -67,7 +67,7 @@ def test_no_spelling_pushes_from_the_host(platform: Checkout) -> None:
 def test_no_spelling_pushes_from_a_pod(platform: Checkout, pod: str, port: int) -> None:
     """Nor does a pod, at either of the doors that it can reach."""
     before = _refs(platform)
-    body = spellings.body(platform.path, platform.main(), f"intruder-{port}")
+    body = _push(platform, f"intruder-{port}")
     asked = spellings.question("git.local", port, body, spellings.requests())
     command = [*platform.kubectl_command(), "exec", "-i", pod, "--", "python3", "-c", spellings.SCRIPT]
     assert _taken(_answers(command, asked)) == []
@@ -77,7 +77,7 @@ def test_no_spelling_pushes_from_a_pod(platform: Checkout, pod: str, port: int) 
 def test_the_same_bytes_push_with_the_password(platform: Checkout) -> None:
     """It is the password that the intruders lack, nothing else: with it the very same request is taken."""
     login = credentials.create(platform.cluster).git
-    body = spellings.body(platform.path, platform.main(), "with-password")
+    body = _push(platform, "with-password")
     headers = [
         "Content-Type: application/x-git-receive-pack-request",
         *spellings.basic(f"{login.username}:{login.password}"),
@@ -95,6 +95,12 @@ def test_the_same_bytes_push_with_the_password(platform: Checkout) -> None:
         delete += ["update-ref", "-d", "refs/heads/with-password"]
         gateway = f"{platform.cluster.name}-gateway"
         subprocess.run(["docker", "exec", "--user=www-data", gateway, *delete], check=True, timeout=60)
+
+
+def _push(platform: Checkout, branch: str) -> bytes:
+    """A push of a new branch on top of the server's main, as a client sends it."""
+    platform.pull()  # whatever journey was before: main is known here
+    return spellings.body(platform.path, platform.main(), branch)
 
 
 def _answers(command: list[str], question: str) -> list[dict[str, Any]]:
