@@ -162,7 +162,12 @@ def approve(
     def agrees(asked: verb.Asked) -> bool:
         if format is Format.text:
             report.print_asked(asked)
-        return yes or not sys.stdin.isatty() or typer.confirm("Sign it?", err=True)
+        if yes or not sys.stdin.isatty():
+            return True
+        said = typer.confirm("Sign it?", err=True)
+        if not sys.stderr.isatty():
+            sys.stderr.write("\n")  # the end of the answer's line is on the terminal alone
+        return said
 
     done = verb.run(context, target, by, digest, agrees)
     if format is Format.json:
