@@ -17,7 +17,7 @@ from delivery.pipeline import Environment
 def shown(context: Context, repository: Repository, request: Request, commit: str) -> tuple[str, str]:
     """The digest before, and how the manifests that an environment has differ from those that it would get.
 
-    It would get those of `commit` with the request in its values. It has those of the commit that it was last told,
+    It would get those of `commit` with the request in its values. It has those of the commit that brought its digest,
     or of `commit` itself where it follows the branch. "none" where nothing is asked for yet.
     """
     environment = request.environment
