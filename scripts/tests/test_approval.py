@@ -14,6 +14,7 @@ from delivery.errors import BadInput, Refused
 from delivery.gate import authors
 from delivery.parts import cosign, values
 from delivery.parts.git import Repository
+from delivery.parts.registry import connect
 from delivery.pipeline import Approver
 from delivery.signed import approval, evidence, statements
 from delivery.verbs import approve as approving
@@ -152,8 +153,6 @@ def test_approval(cluster: FakeCluster, built: image.Built) -> None:
 
 
 def stage_repository(cluster: FakeCluster) -> Any:
-    from delivery.parts.git import Repository
-
     return Repository(cluster.world.server)
 
 
@@ -228,8 +227,6 @@ def test_forged_approvals(cluster: FakeCluster, built: image.Built, shelf: Shelf
 
 def current(cluster: FakeCluster, digest: str) -> dict[str, str]:
     """The hash of the evidence that counts now."""
-    from delivery.parts.registry import connect
-
     world = cluster.world
     with connect(world.context.site.image) as registry:
         found = evidence.fetch(world.context, registry, digest, world.context.environment("stage"))
@@ -337,8 +334,6 @@ def test_an_approver_sees_what_is_signed(cluster: FakeCluster, built: image.Buil
 
 
 def approval_count(cluster: FakeCluster, digest: str) -> int:
-    from delivery.parts.registry import connect
-
     world = cluster.world
     with connect(world.context.site.image) as registry:
         return len(approval.fetch(world.context, registry, digest).approvals)
@@ -426,12 +421,15 @@ def test_rollback_to_what_runs_brings_nothing_in(
     prod = cluster.world.context.environment("prod")
     assert not rolling.rollback(cluster.world.context, prod, built.digest).new
     push(cluster, path, cluster.world.file(path) + "debug: true\n", "by hand")
-    refused(
-        cluster,
-        Refused,
-        f"prod asks for .* already, and the {what} changed since",
-        lambda: rolling.rollback(cluster.world.context, prod, built.digest),
-    )
+    forged = f"prod: manual-app 15\n\nEnvironment: prod\nBuild: 15\nDigest-After: {built.digest}\n"
+    for message in ("nothing to say", forged):
+        push(cluster, "README.md", message, message)
+        refused(
+            cluster,
+            Refused,
+            f"prod asks for .* already, and the {what} changed since",
+            lambda: rolling.rollback(cluster.world.context, prod, built.digest),
+        )
 
 
 def test_proven_after_all(cluster: FakeCluster, built: image.Built) -> None:

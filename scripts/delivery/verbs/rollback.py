@@ -23,8 +23,7 @@ def rollback(context: Context, environment: Environment, digest: str | None = No
 
     def plan(repository: git.Repository, commit: str) -> tuple[change.Request, image.Built]:
         _, now = desired.image(repository, environment, commit)
-        entries = [one for one in change.history(repository, commit) if one.environment == environment.name]
-        ran = [one.after for one in entries]
+        ran = [e.after for e in change.history(repository, commit) if e.environment == environment.name]
         before = [one for one in ran if one != now]
         asked = digest or (before[0] if before else "")
         if asked not in ran:
@@ -33,8 +32,7 @@ def rollback(context: Context, environment: Environment, digest: str | None = No
                 "see what ran there: delivery history",
             )
         if asked == now and environment.sync == "exact-commit":
-            entry = next(one for one in entries if one.after == now)
-            _insist_unchanged(context, repository, environment, entry, commit)
+            _insist_unchanged(context, repository, environment, asked, commit)
         with connect(context.site.image) as registry:
             built = image.known(context, registry, asked)
             _passed_once(context, registry, environment, asked)
@@ -47,15 +45,16 @@ def _insist_unchanged(
     context: Context,
     repository: git.Repository,
     environment: Environment,
-    entry: change.Entry,
+    digest: str,
     commit: str,
 ) -> None:
     """Going back to what runs is no way in for what main has now: chart and values must be those of its commit."""
-    then, now = (tree.at(context, repository, environment, one) for one in (entry.commit, commit))
+    entered = change.entered(repository, environment, digest, commit)
+    then, now = (tree.at(context, repository, environment, one) for one in (entered, commit))
     if (then.chart, then.values) != (now.chart, now.values):
         raise Refused(
-            f"{environment.name} asks for {entry.after[:19]} already, and the "
-            f"{'chart' if then.chart != now.chart else 'values'} changed since {entry.commit[:12]}",
+            f"{environment.name} asks for {digest[:19]} already, and the "
+            f"{'chart' if then.chart != now.chart else 'values'} changed since {entered[:12]}",
             f"bring that in through the gate: delivery promote {environment.name}",
         )
 
