@@ -57,4 +57,4 @@ def email(text: str) -> str:
 
 def _range(repository: Repository, since: str, until: str) -> str:
     # Of a commit that nobody knows any more, everything came after.
-    return f"{since}..{until}" if since and repository.ok("cat-file", "-e", f"{since}^{{commit}}") else until
+    return f"{since}..{until}" if since and repository.has(since) else until

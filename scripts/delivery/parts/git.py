@@ -95,6 +95,10 @@ class Repository:
         """Whether a commit is a branch's head or came before it."""
         return bool(commit) and self.ok("merge-base", "--is-ancestor", commit, branch)
 
+    def has(self, commit: str) -> bool:
+        """Whether a commit is in here."""
+        return self.ok("cat-file", "-e", f"{commit}^{{commit}}")
+
     def commit(self, name: str) -> str:
         """The full id of the commit that a name stands for; BadInput when there is none."""
         try:
@@ -136,7 +140,7 @@ class Repository:
             raise PlatformError(
                 f"{server.url} has no {ref}", "is it the right repository? see the site's git.url"
             )
-        if not self.ok("cat-file", "-e", f"{commit}^{{commit}}"):
+        if not self.has(commit):
             self._retrying("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", server.url, ref)
         return commit
 

@@ -202,7 +202,7 @@ class Registry:
         return [self._blob(layer) for layer in layers]
 
     def _blob(self, digest: str) -> bytes:
-        # What its digest says for ever; a decision reads the same statements several times.
+        # What its digest says for ever; who attaches a statement reads what is there before and after.
         if digest in self._blobs:
             return self._blobs[digest]
         found = self._ask(f"blob {digest}", lambda: self._dxf.blob(digest), missing=True)

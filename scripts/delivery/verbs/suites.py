@@ -56,6 +56,7 @@ class Suites:
 
     folder: Path  # with e2e/suites of the commit, and nothing else
     names: tuple[str, ...]
+    tree: str  # git's hash of all the suites that the commit has
 
     def run(self, context: Context, environment: Environment) -> tuple[tuple[str, ...], Results]:
         """The ids of all tests that the suites have, and how each of them ended.
@@ -141,7 +142,7 @@ def exported(repository: git.Repository, commit: str, names: Iterable[str]) -> I
         folder = Path(temporary).resolve()
         repository.export(commit, tree.SUITES, folder)
         (folder / "pytest.ini").write_text(_OPTIONS, encoding="utf-8")
-        yield Suites(folder, chosen)
+        yield Suites(folder, chosen, tree.suites(repository, commit))
 
 
 def results(file: Path) -> Results:

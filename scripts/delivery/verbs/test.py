@@ -45,17 +45,16 @@ def run(context: Context, environment: Environment, suites: Iterable[str] = ()) 
     """
     repository = git.checkout(context.checkout)
     chosen = tuple(dict.fromkeys(suites)) or environment.tests.requires
-    commit = repository.commit("HEAD")
     name = environment.name
     limit = context.pipeline.waits.tests
     with (
-        exported(repository, commit, chosen) as files,
+        exported(repository, repository.commit("HEAD"), chosen) as files,
         alone(context.site.state / f"test-{name}.lock", f"another `delivery test {name}`", limit),
     ):
-        return _run(context, environment, files, tree.suites(repository, commit))
+        return _run(context, environment, files)
 
 
-def _run(context: Context, environment: Environment, suites: Suites, tree_hash: str) -> Tested:
+def _run(context: Context, environment: Environment, suites: Suites) -> Tested:
     name, waits = environment.name, context.pipeline.waits
     started = _now()
     with phase(f"{name} is proven to run what Git asks for"):
@@ -64,7 +63,7 @@ def _run(context: Context, environment: Environment, suites: Suites, tree_hash: 
         with git.clone(context.site.git, context.pipeline.git.branch, bare=True) as server:
             revision = _revision(found, environment)
             trees = Trees(
-                suites=tree_hash,
+                suites=suites.tree,
                 chart=tree.chart(context, server, revision),
                 values=tree.values(server, environment, revision),
             )

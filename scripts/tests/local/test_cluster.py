@@ -19,10 +19,9 @@ from local import kind as kinds
 from local.catalog import ArgocdImages, Catalog
 from local.closed.images import default_storage
 from scripts.tests.daemon import Daemon, daemon
+from scripts.tests.world import ROOT
 
 __all__ = ["daemon"]  # a fixture
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_both_kinds_of_machine_run_the_same_kubernetes() -> None:

@@ -12,8 +12,8 @@ from local import platforms
 from local.closed import golang
 from local.closed.golang import Module
 from local.platforms import Platform
+from scripts.tests.world import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 NETWORK = ROOT / "scripts" / "local" / "closed" / "go"
 
 # It says of itself what it is told to, and "compiles" by writing down for whom.

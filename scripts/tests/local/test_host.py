@@ -21,6 +21,7 @@ from local import cluster as clusters
 from local import host, services, up
 from local import kind as kinds
 from scripts.tests.daemon import daemon
+from scripts.tests.world import ROOT
 
 if TYPE_CHECKING:
     from local.cluster import Cluster
@@ -48,7 +49,7 @@ def raising(error: Exception) -> Any:
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """A cluster that was made here, before the machine was restarted."""
     monkeypatch.setenv("DELIVERY_STATE", str(tmp_path))
-    cluster = clusters.chosen("local", Path(__file__).parents[3])
+    cluster = clusters.chosen("local", ROOT)
     cluster.state.mkdir()
     (cluster.state / "owner").write_text("a node")
     return cluster

@@ -17,8 +17,8 @@ from local.closed.golang import Module
 from local.online import Online
 from local.platforms import KNOWN
 from scripts.tests.fake_cluster import Answering, serving
+from scripts.tests.world import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 NEW = f"sha256:{'e' * 64}"
 NEWER = f"sha256:{'f' * 64}"
 UPSTREAM = "image: quay.io/argoproj/argocd:v9\n  image: public.ecr.aws/docker/library/redis:9-alpine\n"

@@ -18,8 +18,7 @@ from local import recipes, trust
 from local.catalog import Catalog
 from local.closed.images import Closed
 from local.online import Online
-
-ROOT = Path(__file__).resolve().parents[3]
+from scripts.tests.world import ROOT
 
 
 class NextWeek(datetime):

@@ -21,8 +21,8 @@ from local import fetch, platforms, published, released, tools
 from local.catalog import Catalog
 from local.platforms import KNOWN, Platform
 from local.released import Signed, Tool
+from scripts.tests.world import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 HERE = Platform("linux", "amd64")
 PROGRAM = b"#!/bin/sh\necho fetched\n"
 CHECKSUM = hashlib.sha256(PROGRAM).hexdigest()
