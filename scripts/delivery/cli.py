@@ -180,13 +180,14 @@ def approve(
 def rollback(
     environment: EnvironmentName,
     digest: Annotated[str | None, typer.Option(help="A digest that ran here; else the one before.")] = None,
+    reason: Annotated[str, typer.Option(help="Why it cannot wait for the end of a freeze.")] = "",
     format: AsFormat = Format.text,
 ) -> None:
-    """Ask an environment for a digest that already ran there, with one more commit."""
+    """Ask an environment for a release that already ran there, with one more commit."""
     context, target = _of(environment)
     from delivery.verbs import rollback as verb
 
-    _carried(verb.rollback(context, target, digest), format)
+    _carried(verb.rollback(context, target, digest, reason), format)
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """pipeline.yaml as typed data: the app, environments in order, the rules of each, the sites."""
 
+import hashlib
 import os
 import re
 from pathlib import Path
@@ -106,7 +107,6 @@ class Environment(Model):
     namespace: Name
     application: Name
     values: RepositoryPath
-    sync: Literal["automatic", "exact-commit"]
     admits: Admits
     tests: SuiteRules
     approval: ApprovalRule | None = None
@@ -135,6 +135,16 @@ class Environment(Model):
     def source(self) -> str | None:
         """Where its digests come from: the environment before it, or None for the build."""
         return self._source
+
+    @property
+    def guarded(self) -> bool:
+        """Whether it has a gate, which signs the commit that Argo CD keeps it at. The first follows the branch."""
+        return self._source is not None
+
+    @property
+    def gate(self) -> str:
+        """Who signs what enters it: its gate."""
+        return f"gate-{self.name}"
 
 
 class Approver(Model):
@@ -239,8 +249,9 @@ class Pipeline(Model):
 
     @property
     def signed_by(self) -> tuple[str, ...]:
-        """Everybody who signs: the build, each environment for its tests, each approver."""
-        return (BUILD, *(e.name for e in self.environments), *(a.name for a in self.approvers))
+        """Everybody who signs: the build, each environment for its tests, each gate for what enters, each approver."""
+        gates = (one.gate for one in self.environments if one.guarded)
+        return (BUILD, *(e.name for e in self.environments), *gates, *(a.name for a in self.approvers))
 
     @property
     def first(self) -> Environment:
@@ -257,6 +268,11 @@ class Pipeline(Model):
             f"there is no site {name!r}",
             f"--site or DELIVERY_SITE is one of: {', '.join(site.name for site in self.sites)} (see {FILE})",
         )
+
+
+def hash_of(text: bytes | None) -> str:
+    """The sha256 by which statements name a pipeline.yaml: that of its bytes, or of none."""
+    return hashlib.sha256(text or b"").hexdigest()
 
 
 def root() -> Path:

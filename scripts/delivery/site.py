@@ -106,6 +106,13 @@ class Place(Model):
         return self
 
 
+class CommitKey(Model):
+    """The OpenPGP key that signs commits: the certificate, and the key in a file or in env://VARIABLE."""
+
+    public: CheckoutPath
+    key: Annotated[str, Field(pattern=r"^env://[A-Za-z_][A-Za-z0-9_]*$")] | CheckoutPath | None = None
+
+
 class Signer(Model):
     """What somebody signs with, and what proves it."""
 
@@ -113,6 +120,7 @@ class Signer(Model):
     key: Kms | CheckoutPath | None = None  # a KMS, env://VARIABLE, or a file; none where only others sign
     password: Variable | None = None  # the environment variable with the password of the key
     password_file: CheckoutPath | None = None
+    commits: CommitKey | None = None  # a gate's: it signs the commits that enter
 
 
 class Site(Model):

@@ -135,9 +135,10 @@ def _pod(image: str, namespace: str) -> Manifest:
 
 
 def _public_keys(cluster: Cluster) -> dict[str, str]:
-    """The keys of those whose evidence the cluster asks for; PlatformError when one is missing."""
+    """The keys of those whose statements the cluster asks for; PlatformError when one is missing."""
     hint = "make the keys again: delivery up"
-    return {name: pem(keys.public(cluster, name), hint) for name in derived.sources(cluster.pipeline)}
+    asked = derived.authorities(cluster.pipeline)
+    return {name: pem(keys.public(cluster, by), hint) for name, by in asked.items()}
 
 
 def _platform(digests: Mapping[str, str]) -> list[str]:

@@ -110,7 +110,8 @@ class Cluster:
 
         `images` are the platform's by their short names, `build` and `runtime` what the app's Dockerfile starts from.
         """
-        signers = {
+        gates = {one.gate for one in self.pipeline.environments if one.guarded}
+        signers: dict[str, dict[str, Any]] = {
             name: {
                 "key": str(self.state / "keys" / f"{name}.key"),
                 "password_file": str(self.state / "keys" / f"{name}.password"),
@@ -118,6 +119,9 @@ class Cluster:
             }
             for name in self.pipeline.signed_by
         }
+        for name in gates:
+            keys = self.state / "keys"
+            signers[name]["commits"] = {"key": str(keys / f"{name}.pgp"), "public": str(keys / f"{name}.asc")}
         site: dict[str, Any] = {
             "name": self.site.name,
             "git": {

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from pytest_kind import KindCluster
 
-from delivery.desired import derived
+from delivery.desired import derived, policy
 from delivery.desired.derived import Seen
 from delivery.errors import PlatformError
-from delivery.parts import docker, tar
+from delivery.parts import docker, openpgp, tar
 from delivery.pipeline import Pipeline
+from local import keys
 from local import kind as kinds
 from local.catalog import Catalog
 from local.cluster import Cluster
@@ -42,13 +43,16 @@ def namespaces(cluster: KindCluster, pipeline: Pipeline, folder: Path) -> None:
     """Namespaces and the generated passwords in them; a password that exists is kept."""
     apply(cluster, "-f", str(folder / "namespaces.yaml"))
     for environment in pipeline.environments:
-        for secret, keys in pipeline.app.secrets.items():
-            _secret_once(cluster, environment.namespace, secret, keys)
+        for secret, words in pipeline.app.secrets.items():
+            _secret_once(cluster, environment.namespace, secret, words)
     _secret_once(cluster, ARGOCD, "argocd-redis", ["auth"])
 
 
 def argocd(kind: KindCluster, catalog: Catalog, cluster: Cluster) -> None:
-    """Argo CD core: our kustomization over the pinned version's own manifest; projects and Applications."""
+    """Argo CD core: our kustomization over the pinned version's own manifest; the gates' keys, and the projects."""
+    # First, and as somebody else: its volume shows a later change only after a minute, and upstream's own is empty.
+    keyring = policy.keyring(ARGOCD, _certificates(cluster).values())
+    apply(kind, "--field-manager=delivery-keyring", "-f", "-", text=policy.stream([keyring]))
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder, "install")
         shutil.copytree(cluster.root / "argocd" / "install", work)
@@ -77,10 +81,18 @@ def as_seen_here(cluster: Cluster) -> Iterator[str]:
     """
     with tempfile.TemporaryDirectory() as temporary:
         shutil.copytree(cluster.root / "argocd", Path(temporary, "argocd"))
-        for path, text in derived.files(cluster.pipeline, Seen(cluster.git_seen_as)).items():
+        known = {name: openpgp.signing_key_id(text) for name, text in _certificates(cluster).items()}
+        here = Seen(cluster.git_seen_as, commit_keys=known)
+        for path, text in derived.files(cluster.pipeline, here).items():
             if path.startswith("argocd/"):
                 Path(temporary, path).write_text(text, encoding="utf-8")
         yield str(Path(temporary, "argocd"))
+
+
+def _certificates(cluster: Cluster) -> dict[str, str]:
+    """The OpenPGP certificate of each guarded environment's gate, by the environment's name."""
+    guarded = [one for one in cluster.pipeline.environments if one.guarded]
+    return {one.name: keys.commit_key(cluster, one.gate)[1].read_text(encoding="ascii") for one in guarded}
 
 
 def wait_for_argocd(cluster: KindCluster) -> None:

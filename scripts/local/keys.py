@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from delivery.files import write_private
-from delivery.parts import cosign
+from delivery.parts import cosign, openpgp
 from local.cluster import Cluster
 
 
@@ -19,6 +19,17 @@ def create(cluster: Cluster) -> None:
     ]
     with ThreadPoolExecutor(max_workers=4) as pool:
         list(pool.map(lambda name: _make(folder, name), missing))
+    for one in cluster.pipeline.environments:
+        if one.guarded and not all(file.exists() for file in commit_key(cluster, one.gate)):
+            secret, certificate = openpgp.generate(f"{one.gate} <{one.gate}@{cluster.name}>")
+            for file, text in zip(commit_key(cluster, one.gate), (secret, certificate), strict=True):
+                write_private(file, text)
+
+
+def commit_key(cluster: Cluster, name: str) -> tuple[Path, Path]:
+    """The OpenPGP key with which a gate signs commits, and its certificate."""
+    folder = cluster.state / "keys"
+    return folder / f"{name}.pgp", folder / f"{name}.asc"
 
 
 def public(cluster: Cluster, name: str) -> Path:

@@ -1,9 +1,10 @@
-"""The commit that asks an environment for a digest: the image in one values file, and a message that says all.
+"""The commit that asks an environment for a release: the image in one values file, and a message that says all.
 
-Never by force. When somebody else was faster, everything is checked again on what is there now.
+The gate of a guarded environment signs it. Never by force. When somebody else was faster, everything is checked again
+on what is there now.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,21 +30,25 @@ class Request:
     promoted_from: str | None
     evidence: str = ""  # the hash of what the gate rested on
     approved_by: tuple[str, ...] = ()
+    stands: str = ""  # the commit that asks for exactly this already
+    release: str = ""  # of a rollback: the commit whose chart and values the environment gets again
+    reason: str = ""  # of a rollback through a freeze
 
 
 @dataclass(frozen=True)
 class Change:
-    """What came of it: the commit on the server that asks for the digest, new or already there."""
+    """What came of it: the commit on the server that asks for the release, new or already there."""
 
     commit: str
+    release: str  # the commit whose chart and values the environment is to have; of a rollback an older one
     before: str
     desired: Desired
     new: bool
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One change of the past, read from its commit."""
+class Record:
+    """One change of the past, as its commit tells it."""
 
     commit: str
     date: str
@@ -57,18 +62,31 @@ class Entry:
     evidence: str
     approved_by: str
     requested_by: str
+    restores: str  # of a rollback: the commit that it goes back to
+    reason: str
+
+    @property
+    def release(self) -> str:
+        """The commit whose chart and values the environment has by this change."""
+        return self.restores or self.commit
+
+    @property
+    def rollback(self) -> bool:
+        """Whether it went back to what had been there before."""
+        return self.promoted_from == self.environment
 
 
 def apply(
     context: Context,
     plan: Callable[[git.Repository, str], Request],
+    sign: Callable[[bytes], str] | None = None,
     render: Callable[[Path, Environment, str], Desired] | None = None,
 ) -> Change:
     """Commit and push what `plan` asks for on top of the server's branch.
 
     `plan(repository, commit)` checks every precondition on exactly that commit and raises when one fails;
     it is asked again for each new commit that a race puts below ours. The new values must render before
-    anything is written.
+    anything is written. `sign` makes the signature of a commit that enters a guarded environment.
     """
     render = render or (
         lambda tree, environment, commit: desired.rendered(context, tree, environment, commit)
@@ -78,18 +96,22 @@ def apply(
         for _ in range(ATTEMPTS):
             base = repository.commit("HEAD")
             request = plan(repository, base)
-            before, changed = write(context, repository.path, request)
-            asked = render(repository.path, request.environment, base)
-            if not changed:
-                return Change(base, before, asked, new=False)
-            commit = _commit(repository, request, before, by)
+            before, changed = write(context, repository.path, request, _restored(repository, request))
+            if request.release:
+                asked = desired.at(context, repository, request.environment, request.release)
+            else:
+                asked = render(repository.path, request.environment, base)
+            if request.stands or not (changed or request.environment.guarded):
+                stands = request.stands or base
+                return Change(stands, request.release or stands, before, asked, new=False)
+            commit = _commit(repository, request, before, by, sign)
             try:
                 repository.push(commit, context.pipeline.git.branch)
             except git.PushRejected:
                 newest = repository.fetch(f"refs/heads/{context.pipeline.git.branch}")
                 repository.raw("reset", "--hard", "--quiet", newest)
                 continue
-            return Change(commit, before, asked, new=True)
+            return Change(commit, request.release or commit, before, asked, new=True)
     raise NotReached(
         f"{context.pipeline.git.branch} moved {ATTEMPTS} times while we pushed; nothing was written",
         "run it again",
@@ -118,31 +140,33 @@ def publish(context: Context) -> bool:
     raise NotReached(f"{branch} moved {ATTEMPTS} times while we pushed; nothing was written", "run it again")
 
 
-def history(repository: git.Repository, commit: str = "HEAD") -> Iterator[Entry]:
-    """The changes that led to a commit, newest first; other commits are passed over."""
+def history(repository: git.Repository, commit: str = "HEAD") -> Iterator[Record]:
+    """The changes that led to a commit, newest first, as they tell it themselves; other commits are passed over.
+
+    What counts in a guarded environment is what its gate signed: signed/commits.py.
+    """
     trailers = (
         *("Environment", "Build", "Digest-Before", "Digest-After", "Source-Revision", "Promoted-From"),
-        *("Evidence", "Approved-By", "Requested-By"),
+        *("Evidence", "Approved-By", "Requested-By", "Restores", "Reason"),
     )
     fields = ["%H", "%aI", "%an", *(f"%(trailers:key={name},valueonly,separator=%x20)" for name in trailers)]
     for record in repository.run("log", "-z", f"--format={'%x1f'.join(fields)}", commit).split("\0"):
         cut = [field.strip() for field in record.split("\x1f")]
         if len(cut) == len(fields) and cut[3] and cut[6]:
-            yield Entry(*cut)
+            yield Record(*cut)
 
 
-def held(repository: git.Repository, environment: Environment, digest: str, commit: str) -> datetime | None:
+def held(records: Iterable[Record], digest: str) -> datetime | None:
     """When a digest was rolled back out of an environment, to the end of that second; None if it was not, or came back.
 
-    What was rolled back needs a newer test, and with it a newer approval, before it enters again.
+    `records` are the environment's, newest first. What was rolled back needs a newer test, and with it a newer
+    approval, before it enters again.
     """
-    for entry in history(repository, commit):
-        if entry.environment != environment.name:
-            continue
-        if entry.after == digest:
+    for one in records:
+        if one.after == digest:
             return None
-        if entry.before == digest and entry.promoted_from == environment.name:
-            return datetime.fromisoformat(entry.date).astimezone(UTC) + timedelta(seconds=1)
+        if one.before == digest and one.rollback:
+            return datetime.fromisoformat(one.date).astimezone(UTC) + timedelta(seconds=1)
     return None
 
 
@@ -170,13 +194,11 @@ def wanted(
     return asked
 
 
-def entered(repository: git.Repository, environment: Environment, digest: str, commit: str) -> str:
-    """The newest commit that changed whether an environment's values name a digest, whatever it says of itself."""
-    return repository.run("log", "-1", "--format=%H", f"-S{digest}", commit, "--", environment.values)
+def write(context: Context, tree: Path, request: Request, restored: bytes | None = None) -> tuple[str, bool]:
+    """Change what the values say of the image on disk; the digest before, and whether anything is different now.
 
-
-def write(context: Context, tree: Path, request: Request) -> tuple[str, bool]:
-    """Change what the values say of the image on disk; the digest before, and whether anything is different now."""
+    `restored` is the whole values file of a rollback.
+    """
     name = request.environment.values
     file = tree / name
     try:
@@ -189,12 +211,25 @@ def write(context: Context, tree: Path, request: Request) -> tuple[str, bool]:
         before = desired.named(text, name)[1]
     except desired.NothingYet:
         before = "none"
+    if restored is not None:
+        file.write_bytes(restored)
+        return before, restored.decode("utf-8") != text
     after = values.replace(text, desired.naming(context, request.build, request.digest), name)
     file.write_bytes(after.encode("utf-8"))
     return before, after != text
 
 
-def _commit(repository: git.Repository, request: Request, before: str, author: tuple[str, str]) -> str:
+def _restored(repository: git.Repository, request: Request) -> bytes | None:
+    return desired.file(repository, request.environment, request.release) if request.release else None
+
+
+def _commit(
+    repository: git.Repository,
+    request: Request,
+    before: str,
+    author: tuple[str, str],
+    sign: Callable[[bytes], str] | None,
+) -> str:
     name, email = author
     environment = request.environment
     app = repository_name(environment)
@@ -208,13 +243,13 @@ def _commit(repository: git.Repository, request: Request, before: str, author: t
         "Evidence": f"sha256:{request.evidence}" if request.evidence else "",
         "Approved-By": ", ".join(request.approved_by),
         "Requested-By": f"{name} <{email}>",
+        "Restores": request.release,
+        "Reason": request.reason,
     }
     message = f"{environment.name}: {app} {request.build}\n\n"
     message += "".join(f"{key}: {value}\n" for key, value in trailers.items() if value)
     repository.raw("add", "--", environment.values)
-    identity = ("-c", f"user.name={name}", "-c", f"user.email={email}")
-    repository.raw(*identity, "commit", "--quiet", "--no-verify", "--message", message)
-    return repository.commit("HEAD")
+    return repository.commit_signed(message, author, sign)
 
 
 def repository_name(environment: Environment) -> str:

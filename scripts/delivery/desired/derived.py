@@ -7,12 +7,14 @@ them, and `make lint` finds those that are stale.
 import difflib
 import posixpath
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from delivery.errors import Refused
+from delivery.parts import openpgp
 from delivery.pipeline import FILE, Pipeline
 from delivery.site import LOCAL_GIT, Site
 
@@ -37,6 +39,9 @@ class Seen:
     destinations: Mapping[str, str] = field(
         default_factory=dict
     )  # environment -> Argo CD's name of its cluster
+    commit_keys: Mapping[str, str] = field(
+        default_factory=dict
+    )  # guarded environment -> the id of the OpenPGP key that signs its commits
 
 
 def seen(pipeline: Pipeline) -> Seen:
@@ -44,8 +49,20 @@ def seen(pipeline: Pipeline) -> Seen:
     for site in pipeline.sites:
         if isinstance(site, Site):
             elsewhere = {name: one.destination for name, one in site.environments.items() if one.destination}
-            return Seen(site.git.for_argocd, site.argocd.namespace, elsewhere)
+            known = commit_keys(pipeline, site)
+            return Seen(site.git.for_argocd, site.argocd.namespace, elsewhere, known)
     return Seen(f"http://{LOCAL_GIT}/{pipeline.chart.release}.git")
+
+
+def commit_keys(pipeline: Pipeline, site: Site) -> dict[str, str]:
+    """The ids of the OpenPGP keys that sign what enters each guarded environment, of those that are there."""
+    found = {}
+    for one in pipeline.environments:
+        signer = site.signers.get(one.gate) if one.guarded else None
+        if signer and signer.commits:
+            with suppress(OSError, ValueError):
+                found[one.name] = openpgp.signing_key_id(signer.commits.public.read_text(encoding="ascii"))
+    return found
 
 
 def files(pipeline: Pipeline, argocd: Seen | None = None) -> dict[str, str]:
@@ -77,6 +94,17 @@ def sources(pipeline: Pipeline) -> tuple[str, ...]:
     """The environments whose evidence the cluster itself asks for somewhere, each once, in order."""
     wanted = {one.source for one in pipeline.environments if one.admits == "tested"}
     return tuple(one.name for one in pipeline.environments if one.name in wanted)
+
+
+def authorities(pipeline: Pipeline) -> dict[str, str]:
+    """Whose statements the cluster itself asks for somewhere: what the policy calls them -> who signs."""
+    found = {name: name for name in sources(pipeline)}
+    for one in pipeline.environments:
+        if one.admits == "tested":
+            found[one.gate] = one.gate
+            if one.approval:
+                found |= {f"{by.name}-for-{one.name}": by.name for by in pipeline.approvers}
+    return found
 
 
 def stale(root: Path, wanted: Mapping[str, str], folders: Sequence[str] = FOLDERS) -> Files:

@@ -2,7 +2,9 @@
 
 import difflib
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -14,35 +16,66 @@ from delivery.parts.git import Repository
 from delivery.pipeline import Environment
 
 
-def shown(context: Context, repository: Repository, request: Request, commit: str) -> tuple[str, str]:
-    """The digest before, and how the manifests that an environment has differ from those that it would get.
+@dataclass(frozen=True)
+class Shown:
+    """A change of an environment: the digest before, and the rendered manifests in three comparisons."""
 
-    It would get those of `commit` with the request in its values. It has those of the commit that brought its digest,
-    or of `commit` itself where it follows the branch. "none" where nothing is asked for yet.
+    before: str  # "none" where nothing entered yet
+    diff: str  # from what the environment has to what it would get
+    untested: str  # from what was tested in the environment before to what it would get
+    manifests: str  # the identity of what it would get
+
+
+def shown(
+    context: Context, repository: Repository, request: Request, commit: str, has: str, tested: Environment
+) -> Shown:
+    """What a request changes, on top of `commit`.
+
+    `has` is the commit whose chart and values the environment has, empty where nothing entered yet; `tested` is the
+    environment whose evidence counts, as `commit` asks for it.
     """
     environment = request.environment
     with tempfile.TemporaryDirectory(prefix="delivery-chart-") as folder:
-        try:
-            _, before = manifests.image(repository, environment, commit)
-        except manifests.NothingYet:
-            before, has, old = "none", commit, []
-        else:
-            follows = environment.sync == "automatic"
-            has = commit if follows else change.entered(repository, environment, before, commit)
-            tree = manifests.exported(context, repository, environment, has, Path(folder, "has"))
-            old = rendered(context, tree, environment)
+
+        def lines(one: Environment, at: str, name: str) -> list[str]:
+            return _lines(
+                _documents(context, manifests.exported(context, repository, one, at, Path(folder, name)), one)
+            )
+
+        before = manifests.image(repository, environment, has)[1] if has else "none"
+        old = lines(environment, has, "has") if has else []
+        then = lines(tested, commit, "tested")
         tree = manifests.exported(context, repository, environment, commit, Path(folder, "gets"))
         change.write(context, tree, request)
-        new = rendered(context, tree, environment)
-    told = f"{environment.name} at {has[:12]}", f"{environment.name} with build {request.build}"
-    return before, difference(old, new, *told)
+        documents = _documents(context, tree, environment)
+    new = _lines(documents)
+    gets = f"{environment.name} with build {request.build}"
+    return Shown(
+        before,
+        difference(old, new, f"{environment.name} at {has[:12] or 'nothing'}", gets),
+        difference(then, new, f"{tested.name} at {commit[:12]}", gets),
+        manifests.identity(documents),
+    )
 
 
-def rendered(context: Context, tree: Path, environment: Environment) -> list[str]:
-    """The lines of all manifests of an environment, as Argo CD renders them."""
+def becomes(context: Context, repository: Repository, request: Request, commit: str) -> str:
+    """The identity of the manifests that an environment would get by a request on top of a commit."""
+    with tempfile.TemporaryDirectory(prefix="delivery-chart-") as folder:
+        tree = manifests.exported(context, repository, request.environment, commit, Path(folder))
+        change.write(context, tree, request)
+        return manifests.identity(_documents(context, tree, request.environment))
+
+
+def _documents(context: Context, tree: Path, environment: Environment) -> list[dict[str, Any]]:
+    """All manifests of an environment, as Argo CD renders them."""
     chart, values = tree / context.pipeline.chart.path, tree / environment.values
-    documents = helm.template(chart, values, context.pipeline.chart.release, environment.namespace)
-    documents.sort(key=lambda one: (one.get("kind", ""), one.get("metadata", {}).get("name", "")))
+    return helm.template(chart, values, context.pipeline.chart.release, environment.namespace)
+
+
+def _lines(documents: list[dict[str, Any]]) -> list[str]:
+    documents = sorted(
+        documents, key=lambda one: (one.get("kind", ""), one.get("metadata", {}).get("name", ""))
+    )
     return yaml.safe_dump_all(documents, sort_keys=True, width=1000).splitlines()
 
 

@@ -1,5 +1,7 @@
 """What Git asks of an environment: its values at one commit, and the chart rendered with them."""
 
+import hashlib
+import json
 import re
 import tempfile
 from collections.abc import Iterable
@@ -28,6 +30,7 @@ class Desired:
     tag: str
     replicas: int
     images: frozenset[str]  # every image that the rendered chart names, the app's included
+    manifests: str = ""  # the identity of the release: the hash of everything that the chart renders
 
     @property
     def image(self) -> str:
@@ -130,7 +133,15 @@ def rendered(context: Context, tree: Path, environment: Environment, commit: str
             f"the chart renders no Deployment labelled {context.pipeline.chart.release} for {environment.name}",
             "its pods need the label app.kubernetes.io/name",
         )
-    return Desired(commit, context.site.image.name, wanted, tag, replicas, frozenset(images))
+    return Desired(
+        *(commit, context.site.image.name, wanted, tag, replicas, frozenset(images)), identity(documents)
+    )
+
+
+def identity(documents: Iterable[dict[str, Any]]) -> str:
+    """The sha256 of rendered manifests; the order of objects and of keys, comments and white space do not count."""
+    canonical = sorted(json.dumps(one, sort_keys=True, separators=(",", ":")) for one in documents)
+    return hashlib.sha256("\n".join(canonical).encode()).hexdigest()
 
 
 def images(documents: Iterable[dict[str, Any]]) -> set[str]:

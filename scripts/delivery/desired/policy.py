@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 
 from delivery.desired import derived
 from delivery.errors import BadInput
+from delivery.parts import openpgp
 from delivery.pipeline import Pipeline
 
 PINNED = "policy/pinned-images.yaml"
@@ -45,7 +46,7 @@ def evidence(
 ) -> list[Manifest]:
     """policy-controller's policies: `repository` with the evidence that counts, of everything else these references.
 
-    `keys` has the public key of each environment that signs such evidence, as PEM; `asked_at` is the repository where
+    `keys` has the public key of each authority that the policy names, as PEM; `asked_at` is the repository where
     the evidence is looked for, where it has another name there. Empty when no environment asks for evidence.
     """
     if derived.read(root, derived.EVIDENCE) is None:
@@ -57,6 +58,23 @@ def evidence(
         authority["source"] = [{"oci": asked_at or repository}]
     others["spec"]["images"] = [{"glob": reference} for reference in sorted(platform)]
     return _filled([app, others] if platform else [app], derived.EVIDENCE)
+
+
+def keyring(namespace: str, certificates: Collection[str]) -> Manifest:
+    """What Argo CD verifies commits with, in its namespace: the armored certificates by their signing key's id."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": "argocd-gpg-keys-cm",
+            "namespace": namespace,
+            "labels": {
+                "app.kubernetes.io/name": "argocd-gpg-keys-cm",
+                "app.kubernetes.io/part-of": "argocd",
+            },
+        },
+        "data": {openpgp.signing_key_id(one): one for one in certificates},
+    }
 
 
 def namespaces(root: Path, wanted: Collection[str]) -> list[Manifest]:

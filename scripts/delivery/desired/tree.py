@@ -1,4 +1,4 @@
-"""What a test result depends on besides the image: suites, chart and the environment's values, as hashes."""
+"""What a test result depends on besides the image, as hashes: suites, chart, values, rendered manifests."""
 
 import hashlib
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ class Trees:
     suites: str  # git's tree hash
     chart: str  # sha256 over the chart without any environment's values
     values: str  # sha256 of the environment's values file
+    manifests: str = ""  # the identity of what the chart renders with them; empty where nobody rendered it
 
 
 def at(context: Context, repository: Repository, environment: Environment, commit: str) -> Trees:

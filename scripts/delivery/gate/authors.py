@@ -4,7 +4,6 @@ from delivery import pipeline as pipelines
 from delivery.build import image
 from delivery.context import Context
 from delivery.desired import change, tree
-from delivery.desired import manifests as desired
 from delivery.parts.git import Repository
 from delivery.parts.registry import connect
 from delivery.pipeline import Environment
@@ -13,34 +12,36 @@ _FIELDS = "%ae%x00%ce%x00%(trailers:key=Co-authored-by,valueonly,separator=%x00)
 
 
 def between(
-    context: Context, repository: Repository, commit: str, target: Environment, revision: str
+    context: Context,
+    repository: Repository,
+    commit: str,
+    target: Environment,
+    revision: str,
+    runs: change.Record | None,
 ) -> frozenset[str]:
     """The e-mails, in small letters, of authors, committers and co-authors of these commits:
 
     - the source commit of the image, and those of the app since the source commit of the image that runs;
-    - those of chart, the target's values, suites and pipeline.yaml since the commit that brought that image.
+    - those of chart, the target's values, suites and pipeline.yaml since the commit whose release runs.
 
-    Where nothing runs yet there is nothing to count from: the source commit's alone. Where no approval is asked nobody
-    needs to be known: none.
+    `runs` is the change by which the target has what it runs. Where nothing runs yet there is nothing to count from:
+    the source commit's alone. Where no approval is asked nobody needs to be known: none.
     """
     if target.approval is None:
         return frozenset()
     made = of(repository, "-1", revision)
-    try:
-        _, running = desired.image(repository, target, commit)
-    except desired.NothingYet:
+    if runs is None:
         return made
     with connect(context.site.image) as registry:
-        known = image.describe(context, registry, running)
+        known = image.describe(context, registry, runs.after)
     since = known.revision if known else ""
     app, rules = context.pipeline.image.context, context.pipeline
     others = [f":(exclude){one.values}" for one in rules.environments if one.name != target.name]
     beside = [rules.chart.path, target.values, tree.SUITES, pipelines.FILE, *others]
-    entered = change.entered(repository, target, running, commit)
     return (
         made
         | of(repository, _range(repository, since, revision), "--", app)
-        | of(repository, _range(repository, entered, commit), "--", *beside)
+        | of(repository, _range(repository, runs.release, commit), "--", *beside)
     )
 
 

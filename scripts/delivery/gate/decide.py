@@ -1,17 +1,26 @@
 """May this digest enter that environment? A pure decision, with every reason why not."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from delivery.desired.manifests import Desired
 from delivery.desired.tree import Trees
 from delivery.errors import Unknown
+from delivery.gate.weaker import opens
 from delivery.pipeline import Environment, Freeze, Pipeline
 from delivery.proof.decide import Proof, Verdict
 from delivery.signed import approval, evidence
-from delivery.signed.approval import CLOCKS_DIFFER
+from delivery.signed.approval import CLOCKS_DIFFER, Approval
 from delivery.signed.evidence import Evidence
+
+
+@dataclass(frozen=True)
+class InForce:
+    """The rules by which an environment was last entered: they hold until something enters by newer ones."""
+
+    commit: str
+    pipeline: Pipeline
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,9 @@ class Question:
     scope: approval.Scope
     authors: frozenset[str]  # of all commits on the way, and who asks
     rules: bool  # whether the pipeline.yaml that we read is the one that would be deployed with it
+    in_force: (
+        InForce | Unknown | None
+    )  # the rules by which the target was last entered; None when it never was
     held: datetime | None  # when the digest was rolled back out of the target; it has not come back since
     now: datetime
 
@@ -39,7 +51,17 @@ class Decision:
     refusals: tuple[str, ...]  # known to be wrong
     unknowns: tuple[str, ...]  # could not be found out
     uses: tuple[Evidence, ...] = ()
-    approved_by: tuple[str, ...] = ()
+    approvals: tuple[Approval, ...] = ()  # those that count
+
+    @property
+    def approved_by(self) -> tuple[str, ...]:
+        """Who approved, by the identities that pipeline.yaml gives."""
+        return tuple(one.said.approver for one in self.approvals)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The hashes of the signed statements that it rests on."""
+        return (*(one.hash for one in self.uses), *(one.hash for one in self.approvals))
 
     @property
     def allowed(self) -> bool:
@@ -50,8 +72,15 @@ class Decision:
 def decide(question: Question) -> Decision:
     """Whether a digest may enter: proven in the environment before, tested there, approved, not frozen.
 
-    Absence refuses, and so does everything that is not known.
+    Absence refuses, and so does everything that is not known. Rules that became weaker since the target was last
+    entered hold as they were: nobody removes a lock in the push that walks through it.
     """
+    now = _decided(question)
+    held, of = _in_force(question)
+    return replace(now, refusals=now.refusals + held, unknowns=tuple(dict.fromkeys(now.unknowns + of)))
+
+
+def _decided(question: Question) -> Decision:
     refusals, unknowns = _proven(question)
     if not question.rules:
         refusals.append(
@@ -64,12 +93,12 @@ def decide(question: Question) -> Decision:
         for freeze in question.target.freeze
         if (until := frozen_until(freeze, question.now))
     ]
-    against, approved_by = _approved(question)
+    against, approvals = _approved(question)
     refusals += against
     for piece in (question.evidence, question.approvals):
         if isinstance(piece, Unknown):
             unknowns.append(piece.reason)
-    return Decision(tuple(refusals), tuple(dict.fromkeys(unknowns)), uses(question), approved_by)
+    return Decision(tuple(refusals), tuple(dict.fromkeys(unknowns)), uses(question), approvals)
 
 
 def uses(question: Question) -> tuple[Evidence, ...]:
@@ -110,8 +139,9 @@ def tested(question: Question) -> list[str]:
             reasons.append(f"{source.name} requires suite {suite}, which {said}")
     for check in sorted(newest.excused - set(source.tests.without)):
         reasons.append(f"{source.name} requires check {check}, which could not be made")
-    for what in ("suites", "chart", "values"):
-        if getattr(newest.trees, what) != getattr(question.trees, what):
+    for what in ("suites", "chart", "values", "manifests"):
+        wanted = getattr(question.trees, what)
+        if wanted and getattr(newest.trees, what) != wanted:
             reasons.append(f"the {what} changed since {source.name} was tested")
     return reasons + _aged(question, newest, source)
 
@@ -125,6 +155,27 @@ def frozen_until(freeze: Freeze, now: datetime) -> datetime | None:
     began = next(CronSim(freeze.since, there + timedelta(seconds=1), reverse=True))
     end = (began.astimezone(now.tzinfo) + timedelta(hours=freeze.hours)).astimezone(there.tzinfo)
     return end if end > there else None
+
+
+def _in_force(question: Question) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What stands against it by the rules in force, where the new ones ask for less: refusals, and what is unknown.
+
+    Those whom the old rules name as approvers may sign the new ones, with the release: what they sign names both.
+    Where nobody had to approve, the release must satisfy the old rules once more; from then on the new ones hold.
+    """
+    old, name = question.in_force, question.target.name
+    if isinstance(old, Unknown):
+        return (), (old.reason,)
+    if old is None or not (opened := opens(old.pipeline, question.pipeline, name)):
+        return (), ()
+    why = f"the rules of {name} became weaker since {old.commit[:12]} ({opened[0]})"
+    target = old.pipeline.environment(name)
+    before = replace(question, pipeline=old.pipeline, target=target)
+    if target.approval:
+        against, _ = _approved(before)
+        return tuple(f"{why}: {reason}" for reason in against), ()
+    by_old = _decided(before)
+    return tuple(f"{why}: {reason}" for reason in by_old.refusals), by_old.unknowns
 
 
 def _source(question: Question) -> Environment:
@@ -175,12 +226,12 @@ def _soaked(question: Question) -> list[str]:
     ]
 
 
-def _approved(question: Question) -> tuple[list[str], tuple[str, ...]]:
+def _approved(question: Question) -> tuple[list[str], tuple[Approval, ...]]:
     target, found = question.target, question.approvals
     if target.approval is None or isinstance(found, Unknown) or isinstance(question.evidence, Unknown):
         return [], ()
     used = evidence.set_hash(uses(question))
-    valid: dict[str, None] = {}
+    valid: dict[str, Approval] = {}
     against = [f"{target.name}: {reason}" for reason in found.rejected]
     for one in found.approvals:
         why = approval.objections(
@@ -189,9 +240,9 @@ def _approved(question: Question) -> tuple[list[str], tuple[str, ...]]:
         if why:
             against.append(f"an approval by {one.said.approver[:80]} {', '.join(why)}")
         else:
-            valid[one.said.approver] = None
+            valid[one.said.approver] = one
     if len(valid) >= target.approval.required:
-        return [], tuple(valid)
+        return [], tuple(valid.values())
     missing = target.approval.required - len(valid)
     count = "one approval" if missing == 1 else f"{missing} approvals"
-    return [f"{target.name} needs {count}{' more' if valid else ''}", *against], tuple(valid)
+    return [f"{target.name} needs {count}{' more' if valid else ''}", *against], tuple(valid.values())

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from delivery import pipeline as pipelines
 from delivery.build import image
 from delivery.context import Context
-from delivery.desired import change, tree
+from delivery.desired import change, difference, tree
 from delivery.desired.manifests import Desired
 from delivery.errors import DeliveryError, Unknown
 from delivery.gate import authors
@@ -18,7 +18,7 @@ from delivery.parts.registry import connect
 from delivery.pipeline import Environment
 from delivery.proof import observe
 from delivery.proof.decide import Proof
-from delivery.signed import approval, evidence
+from delivery.signed import approval, commits, evidence
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,20 @@ def question(
     `source` is the proof of the environment before, where it is already at hand.
     """
     before = context.pipeline.environment(target.source or "")
-    with ThreadPoolExecutor(max_workers=4) as pool:
+    records = list(commits.history(context, repository, target, commit))
+    runs = next(iter(records), None)
+    in_force = _in_force(context, repository, runs)
+    request = change.Request(target, built.digest, built.build, built.revision, before.name)
+    with ThreadPoolExecutor(max_workers=5) as pool:
         proven = pool.submit(lambda: source or observe.proofs(context, [before], repository)[0])
         found = pool.submit(_evidence, context, built.digest, before)
-        allowed = pool.submit(_approvals, context, built.digest, target)
-        made = pool.submit(authors.between, context, repository, commit, target, built.revision)
+        allowed = pool.submit(_approvals, context, built.digest, target, in_force)
+        made = pool.submit(authors.between, context, repository, commit, target, built.revision, runs)
+        gets = pool.submit(difference.becomes, context, repository, request, commit)
         trees = tree.at(context, repository, before, commit)
+        tested = proven.result().facts.desired
+        if isinstance(tested, Desired):
+            trees = replace(trees, manifests=tested.manifests)
         return gate.Question(
             pipeline=context.pipeline,
             target=target,
@@ -68,10 +76,13 @@ def question(
             evidence=found.result(),
             approvals=allowed.result(),
             trees=trees,
-            scope=approval.scope(context, repository, target, commit, built.build, built.digest, trees.chart),
+            scope=approval.scope(
+                *(context, repository, target, commit, built.build, built.digest, trees.chart, gets.result())
+            ),
             authors=made.result() | {change.author(context)[1].lower()},
             rules=repository.show(commit, pipelines.FILE) == (context.checkout / pipelines.FILE).read_bytes(),
-            held=change.held(repository, target, built.digest, commit),
+            in_force=in_force,
+            held=change.held(records, built.digest),
             now=datetime.now(UTC),
         )
 
@@ -127,6 +138,20 @@ def _next(
     return Next(target.name, wanted.digest, wanted.tag, new, decision)
 
 
+def _in_force(
+    context: Context, repository: git.Repository, runs: change.Record | None
+) -> gate.InForce | Unknown | None:
+    """The pipeline.yaml by which an environment was last entered."""
+    if runs is None:
+        return None
+    text = repository.show(runs.commit, pipelines.FILE) or b""
+    try:
+        rules = pipelines.parse(text.decode("utf-8", "replace"), context.checkout)
+    except DeliveryError as error:
+        return Unknown(f"the rules in force since {runs.commit[:12]} cannot be read: {error.message}")
+    return gate.InForce(runs.commit, rules)
+
+
 def _evidence(context: Context, digest: str, environment: Environment) -> evidence.Recorded | Unknown:
     try:
         with connect(context.site.image) as registry:
@@ -135,11 +160,16 @@ def _evidence(context: Context, digest: str, environment: Environment) -> eviden
         return Unknown(f"the evidence of {environment.name} cannot be read: {error.message}")
 
 
-def _approvals(context: Context, digest: str, target: Environment) -> approval.Given | Unknown:
-    if target.approval is None:
+def _approvals(
+    context: Context, digest: str, target: Environment, in_force: gate.InForce | Unknown | None
+) -> approval.Given | Unknown:
+    by = list(context.pipeline.approvers) if target.approval else []
+    if isinstance(in_force, gate.InForce):
+        by += in_force.pipeline.approvers
+    if not by:
         return approval.Given()
     try:
         with connect(context.site.image) as registry:
-            return approval.fetch(context, registry, digest)
+            return approval.fetch(context, registry, digest, by)
     except DeliveryError as error:
         return Unknown(f"the approvals cannot be read: {error.message}")

@@ -14,15 +14,23 @@ from delivery.site import Site
 
 def weaker(before: Pipeline, after: Pipeline) -> list[str]:
     """One reason for each way in which an environment that stays would open wider; empty when none does."""
-    reasons: list[str] = []
-    for new in after.environments:
-        old = next((one for one in before.environments if one.name == new.name), None)
-        if old is None:
-            continue
-        reasons += _own(old, new)
-        if old.source is not None:
-            reasons += _by_its_source(before, after, old, new)
-    return reasons + _by_removal(before, after)
+    return [reason for new in after.environments for reason in opens(before, after, new.name)]
+
+
+def opens(before: Pipeline, after: Pipeline, name: str) -> list[str]:
+    """The same about one environment; empty when it is new."""
+    new = after.environment(name)
+    old = next((one for one in before.environments if one.name == name), None)
+    if old is None:
+        return _by_removal(before, after, new)
+    reasons = _own(old, new)
+    if old.approval and new.approval:
+        who = {one.identity for one in before.approvers}
+        if strange := sorted(one.identity for one in after.approvers if one.identity not in who):
+            reasons.append(f"{name} could be approved by {', '.join(strange)}, too")
+    if old.source is not None:
+        reasons += _by_its_source(before, after, old, new)
+    return reasons + _by_removal(before, after, new)
 
 
 def _own(old: Environment, new: Environment) -> list[str]:
@@ -61,7 +69,7 @@ def _by_its_source(before: Pipeline, after: Pipeline, old: Environment, new: Env
     return [f"{new.name} {said} {now.name}: {reason}" for reason in reasons]
 
 
-def _by_removal(before: Pipeline, after: Pipeline) -> list[str]:
+def _by_removal(before: Pipeline, after: Pipeline, new: Environment) -> list[str]:
     # What the one that goes asked of a release on its way, the next one must ask.
     reasons = []
     stay = {one.name: one for one in after.environments}
@@ -69,10 +77,8 @@ def _by_removal(before: Pipeline, after: Pipeline) -> list[str]:
         if gone.name in stay or gone.approval is None:
             continue
         follows = next((stay[one.name] for one in before.environments[index + 1 :] if one.name in stay), None)
-        if follows and (follows.approval is None or follows.approval.required < gone.approval.required):
-            reasons.append(
-                f"fewer people would approve what enters {follows.name} than {gone.name} asks for now"
-            )
+        if follows == new and (new.approval is None or new.approval.required < gone.approval.required):
+            reasons.append(f"fewer people would approve what enters {new.name} than {gone.name} asks for now")
     return reasons
 
 

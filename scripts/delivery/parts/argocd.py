@@ -26,6 +26,7 @@ class Application:
     """What Argo CD says about one Application."""
 
     name: str
+    target: str  # what it is to follow: a commit, a branch or a tag; empty for the repository's HEAD
     revision: str  # the commit it last compared with; empty when it could not
     sync: str  # Synced, OutOfSync, Unknown
     health: str  # Healthy, Progressing, Degraded, Missing, …
@@ -95,14 +96,19 @@ class ArgoCD:
 
         return self._until(f"Argo CD has seen the commit for {name}", name, look, limit)
 
-    def sync(self, name: str, commit: str, limit: float) -> None:
-        """Tell it to make the namespace what this exact commit says, as soon as no other sync runs."""
-        self._until(
-            f"no other sync of {name} runs",
-            name,
-            lambda found: Pending(found.seen()) if found.syncing else Reached(found),
-            limit,
-        )
+    def pin(self, name: str, commit: str) -> None:
+        """Keep an Application at this exact commit from now on; a sync of another one that still runs is ended."""
+        found = self.application(name)
+        patch: dict[str, Any] = {
+            "metadata": {"annotations": {_REFRESH: "normal"}},
+            "spec": {"source": {"targetRevision": commit}},
+        }
+        if found.operation == "Running" and found.operation_revision != commit:
+            patch["status"] = {"operationState": {"phase": "Terminating"}}
+        self._patch(name, patch)
+
+    def again(self, name: str, commit: str) -> None:
+        """Sync a commit whose sync failed before: by itself Argo CD does not try the same commit twice."""
         policy = self._get(name)["spec"].get("syncPolicy") or {}  # a sync brings its own, so bring these
         sync = {"revision": commit, "prune": True, "syncOptions": policy.get("syncOptions") or []}
         retry = policy.get("retry") or {}
@@ -186,6 +192,7 @@ def parse(application: dict[str, Any]) -> Application:
     history = status.get("history") or []
     return Application(
         name=metadata["name"],
+        target=((application.get("spec") or {}).get("source") or {}).get("targetRevision") or "",
         revision=_commit(sync.get("revision")),
         sync=sync.get("status") or "Unknown",
         health=(status.get("health") or {}).get("status") or "Unknown",

@@ -9,7 +9,8 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -131,6 +132,44 @@ class Repository:
         with tarfile.open(fileobj=BytesIO(data)) as archive:
             archive.extractall(to, filter="data")
         return to / path
+
+    def commit_signed(
+        self, message: str, author: tuple[str, str], sign: Callable[[bytes], str] | None = None
+    ) -> str:
+        """Commit what is staged on top of HEAD, also when nothing is; the new commit, which HEAD's branch is at now.
+
+        `author` is a name and an e-mail; `sign` makes an armored signature of the commit without it, as `git commit -S`
+        would (gitformat-signature: it stands in the header `gpgsig`, its lines after the first begin with a space).
+        """
+        name, email = author
+        now = f"{int(time.time())} +0000"
+        head = f"tree {self.run('write-tree')}\nparent {self.commit('HEAD')}\n"
+        head += f"author {name} <{email}> {now}\ncommitter {name} <{email}> {now}\n"
+        signature = ""
+        if sign is not None:
+            armored = sign(f"{head}\n{message}".encode()).rstrip("\n")
+            signature = "gpgsig " + armored.replace("\n", "\n ") + "\n"
+        with tempfile.NamedTemporaryFile(prefix="delivery-commit-") as file:
+            file.write(f"{head}{signature}\n{message}".encode())
+            file.flush()
+            made = self.run("hash-object", "-t", "commit", "-w", file.name)
+        self.run("update-ref", "HEAD", made)
+        return made
+
+    def signature(self, commit: str) -> tuple[bytes, str]:
+        """What the signature of a commit is about, and the armored signature; empty when it has none."""
+        text = self.raw("cat-file", "commit", commit)
+        head, _, message = text.partition(b"\n\n")
+        kept: list[bytes] = []
+        signature: list[bytes] = []
+        inside = False
+        for line in head.split(b"\n"):
+            inside = line.startswith(b"gpgsig ") or (inside and line.startswith(b" "))
+            if inside:
+                signature.append(line.removeprefix(b"gpgsig ").removeprefix(b" "))
+            else:
+                kept.append(line)
+        return b"\n".join(kept) + b"\n\n" + message, b"\n".join(signature).decode("ascii", "replace")
 
     def fetch(self, ref: str) -> str:
         """Bring a ref's commits here without touching any ref of this repository; its commit id."""

@@ -13,6 +13,7 @@ from typing import Literal
 from delivery.desired.manifests import Desired
 from delivery.errors import Unknown
 from delivery.parts.argocd import Application
+from delivery.signed.entry import Release
 
 _REFERENCE = re.compile(r"^(?:docker-pullable://)?(?P<repository>[^@]+)@(?P<digest>sha256:[0-9a-f]{64})$")
 
@@ -82,15 +83,28 @@ class Image:
 
 
 @dataclass(frozen=True)
+class Entered:
+    """The change by which a guarded environment has what it runs: signed by its gate, in the branch."""
+
+    commit: str
+    release: str  # the commit whose chart and values it has; of a rollback an older one
+    digest: str
+    entry: Release | None  # what the gate's entry says; None when there is none for this commit
+    rejected: tuple[str, ...] = ()  # why other entries do not count
+
+
+@dataclass(frozen=True)
 class Facts:
     """Everything that was read about one environment; what could not be read is Unknown, with its reason."""
 
     environment: str
     release: str  # the app's label
-    follows: bool  # Argo CD syncs by itself (else only the exact commit that it was told)
+    follows: bool  # Argo CD follows the branch (else it keeps the commit that entered)
     desired: Desired | Unknown
+    entered: Entered | Unknown | None  # None where nothing ever entered, or where the branch is followed
+    asked: str  # the digest that the branch's newest values name; empty when they name none
     argocd: Application | Unknown
-    current: bool  # Argo CD's commit and Git's newest ask the same of this environment
+    current: bool  # Argo CD is at the commit that entered, or at one that asks the same as Git's newest
     pods: tuple[Pod, ...] | Unknown
     answers: Mapping[str, Answer | Unknown]
     image: Image | Unknown
@@ -141,6 +155,8 @@ def decide(facts: Facts) -> Proof:
     """The verdict; UNKNOWN outweighs PROVEN, MISMATCH outweighs both."""
     found = _Findings()
     _argocd(facts, found)
+    if not facts.follows:
+        _entered(facts, found)
     if isinstance(facts.desired, Unknown):
         found.unknowns.append(facts.desired.reason)
     else:
@@ -166,11 +182,12 @@ def _argocd(facts: Facts, found: _Findings) -> None:
     if argocd.syncing:
         found.unknowns.append("Argo CD is still syncing")
     if not facts.current:
-        at = (argocd.revision if facts.follows else argocd.told)[:12] or "no commit"
-        if facts.follows or not argocd.told:
-            found.unknowns.append(f"Argo CD is at {at}, Git asks for something newer")
-        else:
-            found.notes.append(f"Git has changed since; {facts.environment} stays at {at} until it is told")
+        wants = (
+            f"{facts.entered.release[:12]} entered"
+            if isinstance(facts.entered, Entered)
+            else "Git asks for something newer"
+        )
+        found.unknowns.append(f"Argo CD is at {argocd.revision[:12] or 'no commit'}, {wants}")
         return
     if argocd.sync == "OutOfSync":
         found.mismatches.append(f"Argo CD: the live objects differ from Git{_because(argocd)}")
@@ -178,6 +195,43 @@ def _argocd(facts: Facts, found: _Findings) -> None:
         found.unknowns.append(f"Argo CD does not know whether it is in sync{_because(argocd)}")
     if argocd.health != "Healthy":
         found.unknowns.append(f"Argo CD calls it {argocd.health}{_because(argocd)}")
+
+
+def _entered(facts: Facts, found: _Findings) -> None:
+    """Whether what a guarded environment is asked to run is what its gate let in, and Argo CD is told so."""
+    entered, name = facts.entered, facts.environment
+    if isinstance(entered, Unknown):
+        found.unknowns.append(entered.reason)
+        return
+    digest = entered.digest if entered else ""
+    if facts.asked and facts.asked != digest:
+        found.mismatches.append(f"Git's values ask for {_short(facts.asked)}, which never entered {name}")
+    if entered is None:
+        found.unknowns.append(f"nothing entered {name} yet")
+        return
+    if entered.entry is None:
+        why = f": {entered.rejected[0]}" if entered.rejected else ""
+        found.mismatches.append(f"no entry of {_short(digest)} into {name} names {entered.commit[:12]}{why}")
+    else:
+        if entered.entry.commit != entered.release:
+            found.mismatches.append(
+                f"the entry is about {entered.entry.commit[:12]}, not {entered.release[:12]}"
+            )
+        if isinstance(facts.desired, Desired) and entered.entry.manifests.sha256 != facts.desired.manifests:
+            found.mismatches.append(
+                f"{entered.release[:12]} renders other manifests than those that entered {name}"
+            )
+    if isinstance(facts.argocd, Unknown):
+        return
+    if facts.argocd.target == entered.release:
+        return
+    target = facts.argocd.target[:40] or "the repository's HEAD"
+    if facts.argocd.revision == entered.release:
+        found.notes.append(f"{name} follows {target}, which is at {entered.release[:12]} now")
+    else:
+        found.mismatches.append(
+            f"Argo CD is told to keep {name} at {target}, and {entered.release[:12]} entered"
+        )
 
 
 def _because(argocd: Application) -> str:

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from delivery.app import Version
@@ -16,7 +15,8 @@ from delivery.errors import DeliveryError, Unknown
 from delivery.parts import argocd, git
 from delivery.parts.registry import Falsified, connect
 from delivery.pipeline import Environment
-from delivery.proof.decide import Answer, Container, Facts, Image, Pod, Proof, decide
+from delivery.proof.decide import Answer, Container, Entered, Facts, Image, Pod, Proof, decide
+from delivery.signed import commits, entry
 
 if TYPE_CHECKING:
     from delivery.parts.kubernetes import Kubernetes
@@ -85,13 +85,19 @@ def facts(
         application = _try(lambda: argocd.ArgoCD(api, environment.name).application(environment.application))
         found = _try(lambda: pods(api, environment.namespace)[0])
         answers = {} if isinstance(found, Unknown) else ask(context, api, environment.namespace, found)
-    follows = environment.sync == "automatic"
-    wanted, current = _desired(context, environment, repository, application)
+    entered = _entered(context, environment, repository)
+    if environment.guarded:
+        wanted, current, asked = _let_in(context, environment, repository, entered, application)
+    else:
+        wanted, current = _followed(context, environment, repository, application)
+        asked = ""
     return Facts(
         environment=environment.name,
         release=context.pipeline.chart.release,
-        follows=follows,
+        follows=not environment.guarded,
         desired=wanted,
+        entered=entered,
+        asked=asked,
         argocd=application,
         current=current,
         pods=found,
@@ -203,34 +209,64 @@ def _state(status: Mapping[str, Any]) -> str:
     return str((state.get("waiting") or {}).get("reason") or "not started")
 
 
-def _desired(
+def _entered(
+    context: Context, environment: Environment, repository: git.Repository | Unknown
+) -> Entered | Unknown | None:
+    """The newest change that the environment's gate signed, with the entry that belongs to it."""
+    if isinstance(repository, Unknown):
+        return repository
+    if not environment.guarded:
+        return None
+    try:
+        record = commits.newest(context, repository, environment)
+        if record is None:
+            return None
+        with connect(context.site.image) as registry:
+            known = entry.fetch(context, registry, record.after, environment)
+    except DeliveryError as error:
+        return Unknown(f"what entered {environment.name} cannot be read: {error.message}")
+    ticket = known.of(record.commit)
+    release = ticket.release if ticket else None
+    return Entered(record.commit, record.release, record.after, release, known.rejected)
+
+
+def _let_in(
+    context: Context,
+    environment: Environment,
+    repository: git.Repository | Unknown,
+    entered: Entered | Unknown | None,
+    application: argocd.Application | Unknown,
+) -> tuple[Desired | Unknown, bool, str]:
+    """What entered a guarded environment, whether Argo CD is at that commit, and the digest that Git's values name."""
+    if isinstance(repository, Unknown):
+        return repository, False, ""
+    try:
+        _, asked = desired.image(repository, environment, repository.commit("HEAD"))
+    except DeliveryError as error:
+        return Unknown(error.message), False, ""
+    if not isinstance(entered, Entered):
+        return entered or Unknown(f"nothing entered {environment.name} yet"), False, asked
+    current = isinstance(application, argocd.Application) and application.revision == entered.release
+    found = _try(lambda: desired.at(context, repository, environment, entered.release))
+    return found, current, asked
+
+
+def _followed(
     context: Context,
     environment: Environment,
     repository: git.Repository | Unknown,
     application: argocd.Application | Unknown,
 ) -> tuple[Desired | Unknown, bool]:
-    """What Git's newest commit asks, and whether Argo CD is at a commit that asks the same.
-
-    An environment that is told exact commits keeps the chart of the commit that it was told.
-    """
+    """What Git's newest commit asks, and whether Argo CD is at a commit that asks the same."""
     if isinstance(repository, Unknown):
         return repository, False
     newest = repository.commit("HEAD")
-    at = newest
     current = False
     if not isinstance(application, Unknown):
-        at = application.revision if environment.sync == "automatic" else application.told
+        at = application.revision
         known = bool(at) and repository.ok("merge-base", "--is-ancestor", at, newest)
         current = known and desired.same(context, repository, environment, at, newest)
-        if environment.sync == "automatic" or not known:
-            at = newest
-    try:
-        tag, digest = desired.image(repository, environment, newest)
-        found = desired.at(context, repository, environment, newest if current else at)
-    except DeliveryError as error:
-        return Unknown(error.message), current
-    images = (found.images - {found.image}) | {f"{found.repository}@{digest}"}
-    return replace(found, commit=newest, tag=tag, digest=digest, images=images), current
+    return _try(lambda: desired.at(context, repository, environment, newest)), current
 
 
 def _try(read: Callable[[], T]) -> T | Unknown:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from delivery.build.image import Built
 from delivery.context import Context
-from delivery.desired.change import Entry
+from delivery.desired.change import Record
 from delivery.desired.manifests import Desired
 from delivery.errors import Unknown
 from delivery.gate import decide as gate
@@ -96,7 +96,7 @@ def preview_document(preview: Preview) -> dict[str, Any]:
     return {"schema": "delivery/preview/v1", **facts, **_decision(preview.decision)}
 
 
-def history_document(entries: Iterable[Entry]) -> dict[str, Any]:
+def history_document(entries: Iterable[Record]) -> dict[str, Any]:
     """The changes of the past: schema delivery/history/v1."""
     return {"schema": "delivery/history/v1", "changes": [asdict(entry) for entry in entries]}
 
@@ -155,8 +155,14 @@ def print_carried(done: Promotion) -> None:
 
 def print_asked(asked: Asked) -> None:
     """All that an approver signs."""
-    if asked.diff:
-        print(asked.diff)
+    for what, diff in (
+        (f"what changes in {asked.environment}", asked.diff),
+        (f"what was tested, and what {asked.environment} would run", asked.untested),
+        ("the rules", asked.rules),
+    ):
+        if diff:
+            _say(f"{what}:")
+            print(diff)
     _say(f"{asked.environment}: digest before {asked.before}")
     _say(f"{asked.environment}: digest after  {asked.after} (build {asked.build})")
     for line in asked.tested:
@@ -188,12 +194,15 @@ def print_preview(preview: Preview) -> None:
     """The rendered difference, and the digest before and after."""
     if preview.diff:
         print(preview.diff)
+    if preview.untested:
+        _say(f"what was tested, and what {preview.environment} would run:")
+        print(preview.untested)
     _say(f"{preview.environment}: digest before {preview.before}")
     _say(f"{preview.environment}: digest after  {preview.after} (build {preview.build})")
     _say("dry run: nothing was written")
 
 
-def print_history(entries: Iterable[Entry]) -> None:
+def print_history(entries: Iterable[Record]) -> None:
     """The changes of the past, newest first."""
     table = _table("when", "environment", "build", "digest", "before", "commit", "from", "by")
     for one in entries:

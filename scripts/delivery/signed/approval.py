@@ -3,7 +3,8 @@
 The statement's type is https://delivery/approval/v1; its predicate:
   environment, approver (the identity that pipeline.yaml gives to the key), approvedOn,
   evidence: {sha256}   one hash over the evidence that the gate used
-  change: {file, values: {sha256}, chart: {sha256}}   what the values file becomes, and the chart it goes with
+  change: {file, values: {sha256}, chart: {sha256}, manifests: {sha256}, rules: {sha256}}
+    what the values file becomes, the chart it goes with, what that renders, and the pipeline.yaml beside it
 Whatever of it is different later, the approval does not count any more.
 """
 
@@ -15,6 +16,7 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from delivery import pipeline as pipelines
 from delivery.context import Context
 from delivery.desired import manifests as desired
 from delivery.errors import BadInput
@@ -39,11 +41,13 @@ class Digest(_Model):
 
 
 class Scope(_Model):
-    """Exactly what is approved: the environment's values file as it becomes, and the chart."""
+    """Exactly what is approved: the environment's values file as it becomes, the chart, what they render, the rules."""
 
     file: str
     values: Digest
     chart: Digest
+    manifests: Digest
+    rules: Digest
 
 
 class Predicate(_Model):
@@ -81,14 +85,17 @@ def scope(
     tag: str,
     digest: str,
     chart: str,
+    manifests: str,
 ) -> Scope:
-    """What a promotion on top of a commit makes of an environment."""
+    """What a promotion on top of a commit makes of an environment; `chart` and `manifests` are their hashes."""
     before = desired.file(repository, environment, commit).decode("utf-8", "replace")
     after = values.replace(before, desired.naming(context, tag, digest), environment.values)
     return Scope(
         file=environment.values,
         values=Digest(sha256=hashlib.sha256(after.encode()).hexdigest()),
         chart=Digest(sha256=chart),
+        manifests=Digest(sha256=manifests),
+        rules=Digest(sha256=pipelines.hash_of(repository.show(commit, pipelines.FILE))),
     )
 
 
@@ -127,9 +134,9 @@ def put(
     return Approval(by.name, said, made.hash)
 
 
-def fetch(context: Context, registry: Registry, digest: str) -> Given:
-    """Every approval of a digest that an approver of pipeline.yaml signed."""
-    names = [one.name for one in context.pipeline.approvers]
+def fetch(context: Context, registry: Registry, digest: str, by: Iterable[Approver]) -> Given:
+    """Every approval of a digest that one of these approvers signed."""
+    names = list(dict.fromkeys(one.name for one in by))
     attached = statements.read(context, registry, digest, statements.APPROVAL, names)
     found, rejected = [], [one.reason for one in attached.rejected if one.predicate.get("approver")]
     for statement in attached.statements:
@@ -165,6 +172,10 @@ def objections(
         reasons.append(f"is for another change of {what.file}")
     if said.change.chart != what.chart:
         reasons.append("is for another chart")
+    elif said.change.manifests != what.manifests:
+        reasons.append("is for other manifests")
+    if said.change.rules != what.rules:
+        reasons.append(f"is for another {pipelines.FILE}")
     if said.approver.lower() in {name.lower() for name in made_by}:
         reasons.append("is by an author of it")
     hours = (now - said.approvedOn).total_seconds() / 3600

@@ -214,6 +214,7 @@ def predicate(
             {"name": "suites", "digest": {"gitTree": trees.suites}},
             {"name": "chart", "digest": {"sha256": trees.chart}},
             {"name": _values_name(environment), "digest": {"sha256": trees.values}},
+            {"name": "manifests", "digest": {"sha256": trees.manifests}},
             {"name": "commit", "uri": context.site.git.for_argocd, "digest": {"gitCommit": commit}},
         ],
         "passedTests": list(judgement.passed),
@@ -264,6 +265,7 @@ def parse(environment: Environment, statement: statements.Statement) -> Evidence
             digests["suites"]["gitTree"],
             digests["chart"]["sha256"],
             digests[_values_name(environment)]["sha256"],
+            digests["manifests"]["sha256"],
         )
     except KeyError as error:
         raise ValueError(f"an attestation does not say with which {error.args[0]} it was tested") from None

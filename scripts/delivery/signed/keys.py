@@ -1,10 +1,13 @@
-"""Who signs what, and with which key: the site says it, for the build, each environment, each approver."""
+"""Who signs what, and with which key: the site says it, for the build, each environment, each gate, each approver."""
 
+import os
 from pathlib import Path
 
 from delivery.errors import PlatformError
-from delivery.parts import cosign
-from delivery.site import Site
+from delivery.parts import cosign, openpgp
+from delivery.site import CommitKey, Site
+
+_OTHERS_READ = 0o077  # the bits of a file that let anybody but its owner in
 
 
 def public(site: Site, name: str) -> Path:
@@ -35,6 +38,65 @@ def private(site: Site, name: str) -> cosign.Key:
             "ask whom it belongs to, or name a key that is yours under signers in pipeline.yaml",
         )
     for file in (signer.key, signer.password_file):
-        if isinstance(file, Path) and not file.is_file():
-            raise PlatformError(f"the key of {name} is not on this machine: {file}", site.remedy("signers"))
+        if isinstance(file, Path):
+            _insist_private(site, name, file)
     return cosign.Key(str(signer.key), signer.password_file, signer.password)
+
+
+def commit_key(site: Site, name: str) -> str:
+    """The OpenPGP key, armored, with which a gate signs commits; PlatformError when this machine cannot use it."""
+    key = _commits(site, name).key
+    if key is None:
+        raise PlatformError(
+            f"site {site.name} names no OpenPGP key of {name}: somebody else signs as {name}",
+            "promote where that key is, or name it under signers in pipeline.yaml: commits",
+        )
+    if isinstance(key, Path):
+        return _insist_private(site, name, key)
+    variable = key.removeprefix("env://")
+    if not (text := os.environ.get(variable)):
+        raise PlatformError(f"the OpenPGP key of {name} is to be in {variable}, which is not set", "set it")
+    return text
+
+
+def commit_certificate(site: Site, name: str) -> str:
+    """The OpenPGP certificate, armored, that verifies a gate's commits; PlatformError when it is not there."""
+    file = _commits(site, name).public
+    try:
+        text = file.read_text(encoding="ascii")
+        openpgp.signing_key_id(text)
+    except FileNotFoundError:
+        raise PlatformError(
+            f"the OpenPGP certificate of {name} is missing: {file}", site.remedy("signers")
+        ) from None
+    except (OSError, ValueError) as error:
+        raise PlatformError(
+            f"{file} holds no OpenPGP certificate of {name}: {error}", site.remedy("signers")
+        ) from None
+    return text
+
+
+def _commits(site: Site, name: str) -> CommitKey:
+    found = site.signer(name).commits
+    if found is None:
+        raise PlatformError(
+            f"site {site.name} names no OpenPGP key of {name}, which signs the commits that enter",
+            site.remedy("signers"),
+        )
+    return found
+
+
+def _insist_private(site: Site, name: str, file: Path) -> str:
+    """The text of a file that holds a secret; PlatformError unless it is there, readable, and nobody else's."""
+    try:
+        if file.stat().st_mode & _OTHERS_READ:
+            raise PlatformError(f"the key of {name} is readable by others: {file}", f"chmod 600 {file}")
+        return file.read_text(encoding="ascii")
+    except FileNotFoundError:
+        raise PlatformError(
+            f"the key of {name} is not on this machine: {file}", site.remedy("signers")
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlatformError(
+            f"the key of {name} cannot be read: {file}: {error}", site.remedy("signers")
+        ) from None

@@ -26,7 +26,8 @@ TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
 APPROVAL = "https://delivery/approval/v1"
 SBOM = "https://cyclonedx.org/bom"
 PROVENANCE = "https://slsa.dev/provenance/v1"
-_KNOWN = {TEST_RESULT, APPROVAL, SBOM, PROVENANCE}
+ENTRY = "https://slsa.dev/verification_summary/v1"
+_KNOWN = {TEST_RESULT, APPROVAL, SBOM, PROVENANCE, ENTRY}
 _ATTEMPTS = 3
 _LOCK_SECONDS = 60.0
 

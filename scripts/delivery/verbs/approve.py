@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from delivery import pipeline as pipelines
 from delivery.build import image
 from delivery.context import Context
 from delivery.desired import change, difference
@@ -14,7 +15,7 @@ from delivery.parts import git
 from delivery.parts.registry import connect
 from delivery.pipeline import Approver, Environment
 from delivery.progress import phase
-from delivery.signed import approval, evidence
+from delivery.signed import approval, commits, evidence
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Asked:
     before: str
     after: str
     diff: str  # of the rendered manifests, from what runs there now
+    untested: str  # of the rendered manifests, from what was tested in the environment before
+    rules: str  # of pipeline.yaml, from the one by which the environment was last entered
     authors: tuple[str, ...]  # of all commits on the way, and who asks
     tested: tuple[str, ...]  # the evidence, one line each
 
@@ -86,13 +89,18 @@ def _shown(
 ) -> Asked:
     target = asked.target
     request = change.Request(target, built.digest, built.build, built.revision, target.source)
-    before, diff = difference.shown(context, repository, request, commit)
+    runs = commits.newest(context, repository, target, commit)
+    has = runs.release if runs else ""
+    tested_in = context.pipeline.environment(target.source or "")
+    shown = difference.shown(context, repository, request, commit, has, tested_in)
+    rules = repository.run("diff", has, commit, "--", pipelines.FILE) if has else ""
     tested = [
         f"{one.environment} {one.result} on {one.finished:%Y-%m-%d %H:%M} UTC, evidence sha256:{one.hash}"
         for one in gate.uses(asked)
     ]
     return Asked(
-        target.name, built.build, before, built.digest, diff, tuple(sorted(asked.authors)), tuple(tested)
+        *(target.name, built.build, shown.before, built.digest, shown.diff, shown.untested, rules),
+        *(tuple(sorted(asked.authors)), tuple(tested)),
     )
 
 

@@ -1,17 +1,32 @@
-"""Carry a change into an environment: commit it, let Argo CD act, wait until the pods run it."""
+"""Carry a change into an environment: commit it, sign that it entered, let Argo CD act, wait until the pods run it."""
 
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from delivery.build import image
 from delivery.context import Context
 from delivery.desired import change
+from delivery.errors import NotReached
 from delivery.parts import argocd, git
 from delivery.parts.kubernetes import Kubernetes
+from delivery.parts.registry import connect
 from delivery.pipeline import Environment
 from delivery.progress import phase
+from delivery.signed import commits, entry, keys
 from delivery.verbs import rollout
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What is to be carried, and what its entry will say."""
+
+    request: change.Request
+    built: image.Built
+    rules: str = ""  # the hash of the pipeline.yaml that it was judged by
+    inputs: tuple[str, ...] = ()  # the hashes of the statements that the gate rested on
+    form: entry.Form = "promotion"
 
 
 @dataclass(frozen=True)
@@ -31,26 +46,32 @@ class Promotion:
 def carry(
     context: Context,
     environment: Environment,
-    plan: Callable[[git.Repository, str], tuple[change.Request, image.Built]],
+    plan: Callable[[git.Repository, str], Planned],
 ) -> Promotion:
+    """Carry what is planned on top of the server's newest commit; PlatformError when the gate's keys are not here."""
+    sign = commits.signer(context, environment)
+    if environment.guarded:
+        keys.private(context.site, environment.gate)  # before anything is written
     kubernetes = Kubernetes(context.site, environment.name)
     api = argocd.ArgoCD(kubernetes, environment.name)
     try:
         api.application(environment.application)  # before anything is written: is there one to follow it?
         nodes = kubernetes.platforms()
-        planned: list[tuple[change.Request, image.Built]] = []
+        planned: list[Planned] = []
 
         def noted(repository: git.Repository, commit: str) -> change.Request:
             planned[:] = [plan(repository, commit)]
-            [(asked, built)] = planned
-            image.fits(built, nodes)
-            return asked
+            image.fits(planned[0].built, nodes)
+            return planned[0].request
 
-        done = change.apply(context, noted)
-        [(request, built)] = planned
+        done = change.apply(context, noted, sign)
+        [found] = planned
+        request = found.request
         with phase(_sentence(environment, request, done)):
             pass
-        seconds = _follow(context, environment, kubernetes, done, built.children)
+        if environment.guarded:
+            _enter(context, environment, found, done)
+        seconds = _follow(context, environment, kubernetes, done, found.built.children)
     finally:
         kubernetes.close()
     return Promotion(
@@ -63,6 +84,29 @@ def carry(
         new=done.new,
         seconds=seconds,
     )
+
+
+def _enter(context: Context, environment: Environment, planned: Planned, done: change.Change) -> None:
+    """Sign that it enters, once; what a run left that was killed after its commit, the next one makes up for."""
+    digest = planned.request.digest
+    with connect(context.site.image) as registry:
+        known = entry.fetch(context, registry, digest, environment)
+    if known.of(done.commit) is None:
+        release = entry.release(
+            *(environment, done.release, done.commit, done.desired.manifests),
+            *(planned.form, planned.request.reason),
+        )
+        with phase(f"Signing the entry of {digest[:19]} into {environment.name}"):
+            entry.put(context, digest, environment, release, planned.rules, planned.inputs, datetime.now(UTC))
+    if git.server_ref(context.site.git, f"refs/heads/{context.pipeline.git.branch}") == done.commit:
+        return
+    with git.clone(context.site.git, context.pipeline.git.branch, bare=True) as repository:
+        newest = commits.newest(context, repository, environment)
+    if newest is None or newest.commit != done.commit:
+        raise NotReached(
+            f"something newer entered {environment.name} meanwhile",
+            f"look: delivery verify {environment.name}",
+        )
 
 
 def _follow(
@@ -79,19 +123,23 @@ def _follow(
         context.pipeline.waits,
     )
     start, seconds = time.monotonic(), {}
-    newer: dict[str, bool] = {done.commit: True}
+    newer: dict[str, bool] = {done.release: True}
 
     def enough(revision: str) -> bool:
-        """Whether a commit is ours or came after it: main may move on while we wait."""
+        """Whether a commit is ours or, where the branch is followed, came after it: main may move on while we wait."""
+        if revision not in newer and environment.guarded:
+            return False
         if revision not in newer:
             with git.clone(context.site.git, context.pipeline.git.branch, bare=True) as repository:
                 newer[revision] = repository.contains(done.commit, revision)
         return newer[revision]
 
-    with phase(f"Argo CD has seen {done.commit[:12]} for {environment.name}"):
-        api.refresh(name, enough, waits.argocd)
-        if environment.sync == "exact-commit":
-            api.sync(name, done.commit, waits.argocd)
+    with phase(f"Argo CD has seen {done.release[:12]} for {environment.name}"):
+        if environment.guarded:
+            api.pin(name, done.release)
+        found = api.refresh(name, enough, waits.argocd)
+        if found.failed and found.operation_revision == done.release:
+            api.again(name, done.release)
         seconds["seen"] = time.monotonic() - start
     with phase(f"All replicas in {environment.name} run {done.desired.digest[:19]}"):
         rollout.rolled_out(context, kubernetes, environment, done.desired, children, enough)

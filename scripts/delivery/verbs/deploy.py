@@ -8,7 +8,7 @@ from delivery.errors import BadInput
 from delivery.parts import git
 from delivery.parts.registry import connect
 from delivery.progress import phase
-from delivery.verbs.carry import Promotion, carry
+from delivery.verbs.carry import Planned, Promotion, carry
 
 
 def deploy(context: Context, digest: str | None = None) -> Promotion:
@@ -33,13 +33,14 @@ def deploy(context: Context, digest: str | None = None) -> Promotion:
         with phase(f"{context.pipeline.git.branch} of the Git server is at {head[:12]}"):
             pass
 
-    def plan(repository: git.Repository, commit: str) -> tuple[change.Request, image.Built]:
+    def plan(repository: git.Repository, commit: str) -> Planned:
         if not repository.contains(built.revision, commit):
             raise BadInput(
                 f"{built.digest[:19]} was built from {built.revision[:12] or 'an unnamed commit'}, "
                 f"which is not in {context.pipeline.git.branch}",
                 "build what is committed: delivery build",
             )
-        return change.Request(context.pipeline.first, built.digest, built.build, built.revision, None), built
+        first = context.pipeline.first
+        return Planned(change.Request(first, built.digest, built.build, built.revision, None), built)
 
     return carry(context, context.pipeline.first, plan)

@@ -121,7 +121,6 @@ def _facts(
         "namespace": _renamed(before.namespace, before.name, name) or name,
         "application": _renamed(before.application, before.name, name) or f"{pipeline.chart.release}-{name}",
         "values": _values_path(before, name),
-        "sync": before.sync,
         # Whatever comes after the first is at least pinned.
         "admits": "pinned" if before.admits == "anything" else before.admits,
         "tests": before.tests.model_dump(exclude_defaults=True, mode="json"),

@@ -16,13 +16,15 @@ def run(context: Context, images: Collection[str] = (), cluster: str | None = No
     when policy/ is stale, PlatformError when a public key is missing.
     """
     root, repository = context.checkout, context.site.image.name
-    namespaces = policy.namespaces(root, _there(context, cluster))
+    there, argocd = _there(context, cluster), context.site.argocd.namespace
+    namespaces = policy.namespaces(root, there)
     policy.check(context.pipeline, root)
     signed_by = public_keys(context)
     platform = policy.beside(context.pipeline, root) | set(images)
     return policy.stream(
         [
             *namespaces,
+            *([policy.keyring(argocd, certificates(context))] if argocd in there else []),
             *policy.pinned_images(context.pipeline, repository, platform),
             *policy.evidence(root, repository, platform, signed_by),
         ]
@@ -47,8 +49,16 @@ def _there(context: Context, cluster: str | None) -> set[str]:
 
 
 def public_keys(context: Context) -> dict[str, str]:
-    """The public keys of those whose evidence the cluster asks for, as PEM; PlatformError when one is missing."""
+    """The public keys of those whose statements the cluster asks for, by the names that the policy gives them, as PEM.
+
+    PlatformError when one is missing.
+    """
     remedy = context.site.remedy("signers")
-    return {
-        name: keys.pem(keys.public(context.site, name), remedy) for name in derived.sources(context.pipeline)
-    }
+    asked = derived.authorities(context.pipeline)
+    return {name: keys.pem(keys.public(context.site, by), remedy) for name, by in asked.items()}
+
+
+def certificates(context: Context) -> list[str]:
+    """The OpenPGP certificates of all gates; PlatformError when one is missing."""
+    gates = [one.gate for one in context.environments if one.guarded]
+    return [keys.commit_certificate(context.site, name) for name in gates]

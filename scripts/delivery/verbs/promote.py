@@ -13,8 +13,8 @@ from delivery.parts import git
 from delivery.parts.registry import connect
 from delivery.pipeline import Environment
 from delivery.progress import phase
-from delivery.signed import evidence
-from delivery.verbs.carry import Promotion, carry
+from delivery.signed import commits, evidence
+from delivery.verbs.carry import Planned, Promotion, carry
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Preview:
     before: str
     after: str
     diff: str
+    untested: str  # the difference between what was tested in the environment before and what would run here
     decision: gate.Decision
 
 
@@ -46,7 +47,7 @@ def promote(
     source = context.pipeline.environment(environment.source)
     meant = digest
 
-    def plan(repository: git.Repository, commit: str) -> tuple[change.Request, image.Built]:
+    def plan(repository: git.Repository, commit: str) -> Planned:
         nonlocal meant
         meant = change.wanted(repository, source, environment, commit, meant)
         with connect(context.site.image) as registry:
@@ -54,8 +55,10 @@ def promote(
         if tag is not None:
             _tagged(context, repository, tag, built)
         with phase(f"The gate of {environment.name} lets {meant[:19]} in"):
-            decision = gate.decide(gather.question(context, repository, commit, environment, built))
+            question = gather.question(context, repository, commit, environment, built)
+            decision = gate.decide(question)
             insist(environment.name, decision)
+        stands, release = _stands(context, repository, environment, meant, commit)
         asked = change.Request(
             environment=environment,
             digest=meant,
@@ -64,8 +67,10 @@ def promote(
             promoted_from=source.name,
             evidence=evidence.set_hash(decision.uses),
             approved_by=decision.approved_by,
+            stands=stands,
+            release=release,
         )
-        return asked, built
+        return Planned(asked, built, question.scope.rules.sha256, decision.inputs)
 
     return carry(context, environment, plan)
 
@@ -84,13 +89,16 @@ def preview(context: Context, environment: Environment, digest: str | None = Non
             built = image.known(context, registry, asked)
         decision = gate.decide(gather.question(context, repository, commit, environment, built))
         request = change.Request(environment, asked, built.build, built.revision, source.name)
-        before, diff = difference.shown(context, repository, request, commit)
+        runs = commits.newest(context, repository, environment, commit)
+        has = runs.release if runs else ""
+        shown = difference.shown(context, repository, request, commit, has, source)
     return Preview(
         environment=environment.name,
         build=built.build,
-        before=before,
+        before=shown.before,
         after=asked,
-        diff=diff,
+        diff=shown.diff,
+        untested=shown.untested,
         decision=decision,
     )
 
@@ -102,6 +110,18 @@ def insist(environment: str, decision: gate.Decision) -> None:
     reasons = "; ".join(decision.refusals + decision.unknowns)
     kind = Refused if decision.refusals else NotReached
     raise kind(f"{environment} stays as it is: {reasons}", "what is missing: delivery status")
+
+
+def _stands(
+    context: Context, repository: git.Repository, environment: Environment, digest: str, commit: str
+) -> tuple[str, str]:
+    """The change that asks for exactly this already, and the release that it restored; both empty when none does."""
+    runs = commits.newest(context, repository, environment, commit)
+    if runs is None or runs.after != digest:
+        return "", ""
+    if not desired.same(context, repository, environment, runs.release, commit):
+        return "", ""
+    return runs.commit, runs.restores
 
 
 def _tagged(context: Context, repository: git.Repository, tag: str, built: image.Built) -> None:

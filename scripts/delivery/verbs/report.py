@@ -3,16 +3,16 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
 
 from delivery.context import Context
 from delivery.desired import change
-from delivery.desired.change import Entry
+from delivery.desired.change import Record
 from delivery.gate import gather
 from delivery.gate.gather import Next, Tests
 from delivery.parts import git
 from delivery.proof import observe
 from delivery.proof.decide import Proof
+from delivery.signed import commits
 
 _ENTRIES = 100  # changes on the page
 
@@ -31,7 +31,7 @@ class Report:
 
     status: Status
     tests: tuple[Tests, ...]
-    entries: tuple[Entry, ...]
+    entries: tuple[Record, ...]
     at: datetime
 
 
@@ -41,10 +41,11 @@ def status(context: Context) -> Status:
     return Status(tuple(proofs), tuple(gather.outlook(context, proofs)))
 
 
-def history(context: Context, limit: int) -> Iterable[Entry]:
-    """The commits that changed what runs where, newest first."""
+def history(context: Context, limit: int) -> Iterable[Record]:
+    """The commits that changed what runs where, newest first; of a guarded environment those that its gate signed."""
     with git.clone(context.site.git, context.pipeline.git.branch, bare=True) as repository:
-        return tuple(islice(change.history(repository), limit))
+        counts = {one.commit for e in context.environments for one in commits.history(context, repository, e)}
+        return tuple(one for one in change.history(repository) if one.commit in counts)[:limit]
 
 
 def report(context: Context) -> Report:

@@ -1,72 +1,95 @@
-"""`delivery rollback ENV`: a digest that already ran there, again."""
+"""`delivery rollback ENV`: a release that already ran there, again."""
 
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from delivery import pipeline as pipelines
 from delivery.build import image
 from delivery.context import Context
-from delivery.desired import change, tree
+from delivery.desired import change
 from delivery.desired import manifests as desired
 from delivery.errors import Refused
+from delivery.gate.decide import frozen_until
 from delivery.parts import git
-from delivery.parts.registry import Registry, connect
+from delivery.parts.registry import connect
 from delivery.pipeline import Environment
-from delivery.signed import evidence
-from delivery.verbs.carry import Promotion, carry
+from delivery.signed import commits, entry
+from delivery.verbs.carry import Planned, Promotion, carry
 
 
-def rollback(context: Context, environment: Environment, digest: str | None = None) -> Promotion:
-    """A digest that already ran here, again: by default the one before; one more commit, like every change.
+def rollback(
+    context: Context, environment: Environment, digest: str | None = None, reason: str = ""
+) -> Promotion:
+    """A release that already ran here, again: digest, chart and values; by default the one before.
 
-    The gate is not asked again: what ran here had passed it. Refused for a digest that Git's history does not
-    show here, or that no signed evidence ever called PASSED; and for the one that runs, where it would bring more.
+    The gate lets it in on the entry that it had, whose evidence and approvals may be old by now. Refused for what has
+    no entry here, and while the environment is frozen unless `reason` says why it cannot wait. What was rolled back
+    needs a newer test, and with it a newer approval, before it enters again.
     """
     if digest is not None:
         desired.digest(digest)
+    reason = " ".join(reason.split())[:200]  # one line: it becomes a trailer of the commit
 
-    def plan(repository: git.Repository, commit: str) -> tuple[change.Request, image.Built]:
-        _, now = desired.image(repository, environment, commit)
-        ran = [e.after for e in change.history(repository, commit) if e.environment == environment.name]
-        before = [one for one in ran if one != now]
-        asked = digest or (before[0] if before else "")
-        if asked not in ran:
-            raise Refused(
-                f"{environment.name} never ran {asked[:19] or 'anything else'}: nothing to go back to",
-                "see what ran there: delivery history",
-            )
-        if asked == now and environment.sync == "exact-commit":
-            _insist_unchanged(context, repository, environment, asked, commit)
+    def plan(repository: git.Repository, commit: str) -> Planned:
+        _insist_not_frozen(environment, reason)
+        records = list(commits.history(context, repository, environment, commit))
+        back = _chosen(environment, records, digest)
         with connect(context.site.image) as registry:
-            built = image.known(context, registry, asked)
-            _passed_once(context, registry, environment, asked)
-        return change.Request(environment, asked, built.build, built.revision, environment.name), built
+            built = image.known(context, registry, back.after)
+            if not environment.guarded:
+                request = change.Request(
+                    environment, back.after, built.build, built.revision, environment.name
+                )
+                return Planned(request, built)
+            entered = entry.fetch(context, registry, back.after, environment)
+        ticket = entered.of(back.commit)
+        if ticket is None:
+            why = f": {entered.rejected[0]}" if entered.rejected else ""
+            raise Refused(
+                f"{back.after[:19]} has no entry into {environment.name} with commit {back.commit[:12]}{why}",
+                "go back to what entered: delivery history",
+            )
+        request = change.Request(
+            *(environment, back.after, built.build, built.revision, environment.name),
+            stands=_stands(repository, environment, records[0], back, commit),
+            release=back.release,
+            reason=reason,
+        )
+        rules = pipelines.hash_of(repository.show(commit, pipelines.FILE))
+        return Planned(request, built, rules, (ticket.hash,), "rollback")
 
     return carry(context, environment, plan)
 
 
-def _insist_unchanged(
-    context: Context,
+def _chosen(environment: Environment, records: Sequence[change.Record], digest: str | None) -> change.Record:
+    now = records[0].after if records else ""
+    for one in records:
+        if one.after == digest or (digest is None and one.after != now):
+            return one
+    raise Refused(
+        f"{environment.name} never ran {digest[:19] if digest else 'anything else'}: nothing to go back to",
+        "see what ran there: delivery history",
+    )
+
+
+def _stands(
     repository: git.Repository,
     environment: Environment,
-    digest: str,
+    newest: change.Record,
+    back: change.Record,
     commit: str,
-) -> None:
-    """Going back to what runs is no way in for what main has now: chart and values must be those of its commit."""
-    entered = change.entered(repository, environment, digest, commit)
-    then, now = (tree.at(context, repository, environment, one) for one in (entered, commit))
-    if (then.chart, then.values) != (now.chart, now.values):
-        raise Refused(
-            f"{environment.name} asks for {digest[:19]} already, and the "
-            f"{'chart' if then.chart != now.chart else 'values'} changed since {entered[:12]}",
-            f"bring that in through the gate: delivery promote {environment.name}",
-        )
+) -> str:
+    """The change that asks for it already, where the values say so too: going back to what runs brings nothing new."""
+    if newest.release != back.release:
+        return ""
+    then, now = (desired.file(repository, environment, one) for one in (back.release, commit))
+    return newest.commit if then == now else ""
 
 
-def _passed_once(context: Context, registry: Registry, environment: Environment, digest: str) -> None:
-    # Git's history alone can be written by hand.
-    if environment.source is None:
-        return
-    asked = (environment, context.pipeline.environment(environment.source))
-    found = (evidence.fetch(context, registry, digest, one).evidence for one in asked)
-    if not any(run.result == "PASSED" for runs in found for run in runs):
-        raise Refused(
-            f"{digest[:19]} never passed a test of {asked[1].name} or {environment.name}",
-            "go back to one that did: delivery history",
-        )
+def _insist_not_frozen(environment: Environment, reason: str) -> None:
+    for freeze in environment.freeze:
+        if (until := frozen_until(freeze, datetime.now(UTC))) and not reason:
+            raise Refused(
+                f"{environment.name} is frozen until {until:%Y-%m-%d %H:%M %Z}: {freeze.reason}",
+                "say why it cannot wait: --reason, which its entry and Git's history keep",
+            )

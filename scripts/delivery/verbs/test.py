@@ -19,7 +19,7 @@ from delivery.parts.kubernetes import Kubernetes
 from delivery.pipeline import Environment
 from delivery.progress import phase
 from delivery.proof import observe, stayed
-from delivery.proof.decide import Image, Pod, Proof, Verdict
+from delivery.proof.decide import Entered, Image, Pod, Proof, Verdict
 from delivery.signed import evidence
 from delivery.signed.evidence import Judgement
 from delivery.verbs import rollout
@@ -61,11 +61,12 @@ def _run(context: Context, environment: Environment, suites: Suites) -> Tested:
         [found] = observe.proofs(context, [environment])
         wanted = _proven(found)
         with git.clone(context.site.git, context.pipeline.git.branch, bare=True) as server:
-            revision = _revision(found, environment)
+            revision = _revision(found)
             trees = Trees(
                 suites=suites.tree,
                 chart=tree.chart(context, server, revision),
                 values=tree.values(server, environment, revision),
+                manifests=wanted.manifests,
             )
     kubernetes = Kubernetes(context.site, environment.name)
     try:
@@ -144,11 +145,12 @@ def _proven(found: Proof) -> Desired:
     raise kind(f"{name} does not run what Git asks for: {reasons}", f"look: delivery verify {name}")
 
 
-def _revision(found: Proof, environment: Environment) -> str:
+def _revision(found: Proof) -> str:
     application = found.facts.argocd
     if isinstance(application, Unknown):  # not after PROVEN
-        raise NotReached(application.reason, f"look: delivery verify {environment.name}")
-    return application.revision if environment.sync == "automatic" else application.told
+        raise NotReached(application.reason, f"look: delivery verify {found.facts.environment}")
+    entered = found.facts.entered
+    return entered.release if isinstance(entered, Entered) else application.revision
 
 
 def _now() -> datetime:
