@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 
 from delivery import context as contexts
 from delivery.files import write_private
-from delivery.parts import programs
+from delivery.parts import openpgp, programs
 from scripts.tests import signing
 from scripts.tests.forks import fork, original
 from scripts.tests.shelf import Shelf, serving_registry
@@ -103,6 +103,12 @@ def signers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in SIGNERS:
         (folder / f"{name}.password").write_text(f"the password of {name}")
         signing.generate(folder / name, f"the password of {name}")
+        if name.startswith("gate-"):
+            secret, certificate = openpgp.generate(f"{name} <{name}@example.test>")
+            (folder / f"{name}.pgp").write_text(secret)
+            (folder / f"{name}.asc").write_text(certificate)
+    for file in folder.iterdir():
+        file.chmod(0o600)
     return folder
 
 

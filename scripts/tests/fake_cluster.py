@@ -75,6 +75,8 @@ class FakeCluster:
         """What Argo CD does with a refresh or an operation that somebody asks for."""
         application = self.applications[name]
         environment = next(e for e in self.world.context.environments if e.application == name)
+        if "spec" in patch:
+            application["spec"]["source"] |= patch["spec"]["source"]
         if "operation" in patch:
             self.operations.append(patch["operation"])
             application["operation"] = patch["operation"]
@@ -89,13 +91,15 @@ class FakeCluster:
         return application
 
     def _compare(self, environment: Environment) -> None:
-        application, head = self.applications[environment.application], self.world.head()
+        application = self.applications[environment.application]
+        pinned = application["spec"]["source"].get("targetRevision")
+        head = pinned if environment.guarded and pinned else self.world.head()
         application["metadata"]["annotations"].pop("argocd.argoproj.io/refresh", None)
         status = application["status"]
         status["sync"]["revision"] = head
         status["reconciledAt"] = f"2026-11-25T12:{self.version // 60 % 60:02}:{self.version % 60:02}Z"
         told = (status.get("history") or [{}])[-1].get("revision")
-        if environment.sync == "automatic" and told != head:
+        if (pinned or not environment.guarded) and told != head:
             self._begin(environment, head)
 
     def deploy(self, environment: Environment, revision: str) -> None:
@@ -190,6 +194,8 @@ class FakeCluster:
     def _application(self, environment: Environment) -> Object:
         application = recordings.load("application")
         application["metadata"] |= {"name": environment.application, "annotations": {}}
+        if environment.guarded:
+            application["spec"]["source"].pop("targetRevision", None)
         application["status"] = {"sync": {"status": "OutOfSync"}, "health": {"status": "Missing"}}
         return application
 

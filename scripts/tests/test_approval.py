@@ -12,13 +12,14 @@ from delivery.build import image
 from delivery.desired import change
 from delivery.errors import BadInput, Refused
 from delivery.gate import authors
-from delivery.parts import cosign, values
+from delivery.parts import cosign, git, values
 from delivery.parts.git import Repository
 from delivery.parts.registry import connect
 from delivery.pipeline import Approver
-from delivery.signed import approval, evidence, statements
+from delivery.signed import approval, commits, evidence, statements
 from delivery.verbs import approve as approving
 from delivery.verbs import promote as promoting
+from delivery.verbs import report as reporting
 from delivery.verbs import rollback as rolling
 from scripts.tests.fake_cluster import REPOSITORY
 from scripts.tests.signing import attached
@@ -107,9 +108,13 @@ def test_changed_since(cluster: FakeCluster, built: image.Built, path: str, says
     in_stage(cluster)
     prepare(cluster, "prod")
     push(cluster, path, cluster.world.file(path) + "\n# a change\n", "a change")
-    environment = cluster.world.context.environment("stage")
-    cluster.deploy(environment, cluster.world.head())
     refused(cluster, Refused, says, lambda: bare_promote(cluster, "prod"))
+    dev = cluster.world.context.environment("dev")
+    cluster.deploy(dev, cluster.world.head())
+    first = promote(cluster, "stage")
+    assert first.new == ("chart" in says), (
+        "a chart enters stage by a commit of its own, also under the same digest"
+    )
     assert promote(cluster, "prod").digest == built.digest
 
 
@@ -286,7 +291,8 @@ def test_everybody_on_the_way_is_an_author(cluster: FakeCluster, built: image.Bu
 
     def made(name: str) -> frozenset[str]:
         target = context.environment(name)
-        return authors.between(context, server, world.head(), target, newer.revision)
+        runs = commits.newest(context, server, target, world.head())
+        return authors.between(context, server, world.head(), target, newer.revision, runs)
 
     ways = ("ada", "chart", "values", "suites", "rules", "typo")
     assert made("prod") == {"approver@localhost", *(f"{one}@example.test" for one in ways)}
@@ -336,7 +342,8 @@ def test_an_approver_sees_what_is_signed(cluster: FakeCluster, built: image.Buil
 def approval_count(cluster: FakeCluster, digest: str) -> int:
     world = cluster.world
     with connect(world.context.site.image) as registry:
-        return len(approval.fetch(world.context, registry, digest).approvals)
+        by = world.context.pipeline.approvers
+        return len(approval.fetch(world.context, registry, digest, by).approvals)
 
 
 def test_dry_run(cluster: FakeCluster, built: image.Built, shelf: Shelf) -> None:
@@ -359,7 +366,7 @@ def test_dry_run(cluster: FakeCluster, built: image.Built, shelf: Shelf) -> None
 
 
 def test_rollback(cluster: FakeCluster, built: image.Built, shelf: Shelf) -> None:
-    """Back to the digest before, by one more commit, without a new test; only to what ran there and once passed."""
+    """Back to the release before, by one more commit, without a new test; only to what entered there."""
     context = cluster.world.context
     here = context.environment("stage")
     in_stage(cluster)
@@ -376,12 +383,12 @@ def test_rollback(cluster: FakeCluster, built: image.Built, shelf: Shelf) -> Non
     stray = shelf.push("17", first_revision, "17", layer=b"stray")
     with pytest.raises(Refused, match="stage never ran sha256:"):
         rolling.rollback(context, here, stray)
-    # A history that somebody wrote by hand names it: it still never passed a test.
+    # A history that somebody wrote by hand names it: stage's gate did not sign it.
     text = cluster.world.file(here.values)
     changes = {("image", "tag"): "17", ("image", "digest"): stray}
     message = f"stage: manual-app 17\n\nEnvironment: stage\nBuild: 17\nDigest-After: {stray}\n"
     push(cluster, here.values, values.replace(text, changes, here.values), message)
-    with pytest.raises(Refused, match="never passed a test of dev or stage"):
+    with pytest.raises(Refused, match="stage never ran sha256:"):
         rolling.rollback(context, here, stray)
 
 
@@ -408,28 +415,90 @@ def test_what_was_rolled_back_is_held(cluster: FakeCluster, built: image.Built, 
     assert not bare_promote(cluster, "prod").new
 
 
-@pytest.mark.parametrize(
-    ("path", "what"),
-    [("manual-app-helm/values-prod.yaml", "values"), ("manual-app-helm/values.yaml", "chart")],
-)
-def test_rollback_to_what_runs_brings_nothing_in(
-    cluster: FakeCluster, built: image.Built, path: str, what: str
-) -> None:
+@pytest.mark.parametrize("path", ["manual-app-helm/values-prod.yaml", "manual-app-helm/values.yaml"])
+def test_rollback_to_what_runs_brings_nothing_in(cluster: FakeCluster, built: image.Built, path: str) -> None:
     """Back to the digest that prod runs already: no way past the gate for settings that main has by now."""
+    in_stage(cluster)
+    entered = promote(cluster, "prod")
+    world, name = cluster.world, "manual-app-helm/values-prod.yaml"
+    prod = world.context.environment("prod")
+    assert not rolling.rollback(world.context, prod, built.digest).new
+    push(cluster, path, world.file(path) + "debug: true\n", "by hand")
+    forged = f"prod: manual-app 15\n\nEnvironment: prod\nBuild: 15\nDigest-After: {built.digest}\n"
+    push(cluster, "README.md", forged, forged)
+    done = rolling.rollback(world.context, prod, built.digest)
+    told = cluster.applications["manual-app-prod"]["spec"]["source"]["targetRevision"]
+    assert told == entered.commit, "Argo CD renders chart and values of the commit that entered"
+    assert done.new == (path == name), "values that somebody changed by hand are as they were"
+    assert world.file(name) == world.file(name, entered.commit)
+    assert proofs(cluster)["prod"].verdict == "PROVEN"
+
+
+def test_an_entry_that_is_missing(cluster: FakeCluster, built: image.Built, shelf: Shelf) -> None:
+    """Somebody deletes what the gate signed: prod is not proven, and nobody goes back to that release."""
     in_stage(cluster)
     promote(cluster, "prod")
     prod = cluster.world.context.environment("prod")
-    assert not rolling.rollback(cluster.world.context, prod, built.digest).new
-    push(cluster, path, cluster.world.file(path) + "debug: true\n", "by hand")
-    forged = f"prod: manual-app 15\n\nEnvironment: prod\nBuild: 15\nDigest-After: {built.digest}\n"
-    for message in ("nothing to say", forged):
-        push(cluster, "README.md", message, message)
-        refused(
-            cluster,
-            Refused,
-            f"prod asks for .* already, and the {what} changed since",
-            lambda: rolling.rollback(cluster.world.context, prod, built.digest),
-        )
+    there = attached(shelf, built.digest)
+    texts = there.read()
+    kept = [one for one in texts if b"verification_summary" not in cosign.envelope(one).payload]
+    assert len(kept) == len(texts) - 2, "of stage and of prod"
+    there.write(kept)
+    found = proofs(cluster)["prod"]
+    assert found.verdict == "MISMATCH"
+    assert "no entry of sha256:" in found.reasons[0]
+    with pytest.raises(Refused, match="has no entry into prod"):
+        rolling.rollback(cluster.world.context, prod, built.digest)
+    there.write(texts)
+    assert proofs(cluster)["prod"].verdict == "PROVEN"
+
+
+@pytest.mark.parametrize("signer", ["nobody", "gate-stage"])
+def test_a_commit_that_the_gate_did_not_sign(cluster: FakeCluster, built: image.Built, signer: str) -> None:
+    """A commit with the right words, unsigned or by another gate's key, is no change of prod: it never entered."""
+    in_stage(cluster)
+    entered = promote(cluster, "prod")
+    world = cluster.world
+    with git.clone(world.context.site.git, "main") as clone:
+        words = world.git(world.server, "log", "-1", "--format=%B", entered.commit) + "\n"
+        environment = world.context.environment("stage")
+        sign = commits.signer(world.context, environment) if signer == "gate-stage" else None
+        forged = clone.commit_signed(words, ("Mallory", "mallory@example.test"), sign)
+        clone.push(forged, "main")
+    cluster.deploy(world.context.environment("prod"), forged)
+    cluster.applications["manual-app-prod"]["spec"]["source"]["targetRevision"] = forged
+    found = proofs(cluster)["prod"]
+    assert found.verdict == "MISMATCH"
+    assert f"Argo CD is told to keep prod at {forged}" in found.reasons[-1] or any(
+        f"Argo CD is told to keep prod at {forged}" in one for one in found.reasons
+    )
+    assert not any(one.commit == forged for one in reporting.history(world.context, 50))
+    done = bare_promote(cluster, "prod")
+    assert (done.new, done.commit) == (False, entered.commit)
+    assert proofs(cluster)["prod"].verdict == "PROVEN"
+
+
+def test_rules_in_force(cluster: FakeCluster, built: image.Built, shelf: Shelf) -> None:
+    """Nobody takes the approval out of pipeline.yaml in the push before the promotion: the old rules hold."""
+    in_stage(cluster)
+    promote(cluster, "prod")
+    text = cluster.world.file("pipeline.yaml")
+    start = text.index("    approval: #")
+    weaker = text[:start] + text[text.index("    freeze: [] #") :]
+    push(cluster, "pipeline.yaml", weaker, "less to ask")
+    push(cluster, "manual-app/app.py", "2\n", "two")
+    newer = put(cluster, shelf, "16")
+    cluster.world = cluster.world.reloaded()
+    deploy(cluster)
+    promote(cluster, "stage")
+    stage = cluster.world.context.environment("stage")
+    cluster.world.prove(stage, newer.digest)
+    refused(
+        cluster,
+        Refused,
+        "the rules of prod became weaker since .*entered with fewer approvals.*needs one approval",
+        lambda: bare_promote(cluster, "prod"),
+    )
 
 
 def test_proven_after_all(cluster: FakeCluster, built: image.Built) -> None:

@@ -36,7 +36,7 @@ def request(world: World, digest: str = DIGEST, build: str = "15", environment: 
 
 def ask(world: World, plan: Any = None) -> change.Change:
     plan = plan or (lambda repository, commit: request(world))
-    return change.apply(world.context, plan, rendered)
+    return change.apply(world.context, plan, render=rendered)
 
 
 def test_exactly_two_values_change(world: World) -> None:
@@ -77,8 +77,11 @@ def test_without_an_identity(world: World) -> None:
 
 def test_asking_twice_changes_nothing(world: World) -> None:
     """Asked again for what Git already asks: no commit, and it says so."""
-    first = ask(world)
-    again = ask(world)
+
+    def dev(repository: Repository, commit: str) -> Request:
+        return request(world, environment="dev")
+
+    first, again = ask(world, dev), ask(world, dev)
     assert (first.new, again.new) == (True, False)
     assert again.commit == first.commit == world.head()
 
@@ -214,7 +217,7 @@ def test_what_does_not_render_is_not_written(world: World) -> None:
 
     head = world.head()
     with pytest.raises(BadInput, match="helm template"):
-        change.apply(world.context, lambda r, c: request(world), refuses)
+        change.apply(world.context, lambda r, c: request(world), render=refuses)
     assert world.head() == head
 
 

@@ -52,13 +52,16 @@ def test_the_whole_way(cluster: FakeCluster, built: image.Built) -> None:
 
 
 def test_prod_is_told_the_exact_commit(cluster: FakeCluster, built: image.Built) -> None:
-    """Only prod gets an operation, and it names the commit; dev and stage follow by themselves."""
+    """Argo CD keeps stage and prod at the very commit that entered; dev follows main."""
     deploy(cluster)
-    promote(cluster, "stage")
-    assert cluster.operations == []
-    done = promote(cluster, "prod")
-    assert [one["sync"]["revision"] for one in cluster.operations] == [done.commit]
-    assert cluster.operations[0]["sync"]["syncOptions"] == ["ApplyOutOfSyncOnly=true"]
+    stage, prod = promote(cluster, "stage"), promote(cluster, "prod")
+    told = {name: one["spec"]["source"].get("targetRevision") for name, one in cluster.applications.items()}
+    assert told == {
+        "manual-app-dev": "main",
+        "manual-app-stage": stage.commit,
+        "manual-app-prod": prod.commit,
+    }
+    assert cluster.operations == [], "it syncs by itself"
 
 
 def test_again_changes_nothing(cluster: FakeCluster, built: image.Built) -> None:
@@ -290,7 +293,7 @@ def test_chart_that_does_not_pin(cluster: FakeCluster, built: image.Built) -> No
 
 
 def test_main_moves_and_prod_does_not(cluster: FakeCluster, built: image.Built) -> None:
-    """The chart changes on main after the release: prod stays proven at what it was told."""
+    """The chart changes on main after the release: stage and prod stay proven at what entered."""
     deploy(cluster)
     promote(cluster, "stage")
     promote(cluster, "prod")
@@ -300,10 +303,11 @@ def test_main_moves_and_prod_does_not(cluster: FakeCluster, built: image.Built) 
     world.commit(world.checkout, name, world.file(name) + "# more\n", "chart")
     world.git(world.checkout, "push", "--quiet", "origin", "main")
     found = proofs(cluster)
-    assert found["prod"].verdict is Verdict.PROVEN, found["prod"].reasons
-    assert any("until it is told" in note for note in found["prod"].notes)
-    assert found["stage"].verdict is Verdict.UNKNOWN
-    assert "Git asks for something newer" in found["stage"].reasons[0]
+    for name in ("stage", "prod"):
+        assert found[name].verdict is Verdict.PROVEN, found[name].reasons
+        assert any("until something enters" in note for note in found[name].notes)
+    assert found["dev"].verdict is Verdict.UNKNOWN
+    assert "Git asks for something newer" in found["dev"].reasons[0]
 
 
 def test_values_changed_by_hand(cluster: FakeCluster, built: image.Built, shelf: Shelf) -> None:

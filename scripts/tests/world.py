@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from delivery import pipeline as pipelines
 from delivery.context import Context
-from delivery.desired import tree
+from delivery.desired import manifests, tree
 from delivery.parts.git import Repository
 from delivery.pipeline import Environment
 from delivery.signed import evidence
@@ -63,8 +64,9 @@ SITE = f"""
       prod: {{ context: team-test, url: "http://127.0.0.1:1" }}
     signers:
 """
-SIGNER = "      {0}: {{ key: {1}/{0}.key, password_file: {1}/{0}.password, public: {1}/{0}.pub }}\n"
-SIGNERS = ("build", "dev", "stage", "prod", "approver")
+SIGNER = "      {0}: {{ key: {1}/{0}.key, password_file: {1}/{0}.password, public: {1}/{0}.pub{2} }}\n"
+COMMITS = ", commits: {{ key: {1}/{0}.pgp, public: {1}/{0}.asc }}"
+SIGNERS = ("build", "dev", "stage", "prod", "gate-stage", "gate-prod", "approver")
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -80,6 +82,11 @@ def leads(gitconfig: Path, to: str) -> None:
     gitconfig.write_text(f'[url "{to}"]\n\tinsteadOf = {URL}\n')
 
 
+def _signer(name: str) -> str:
+    folder = ".delivery/team/keys"
+    return SIGNER.format(name, folder, COMMITS.format(name, folder) if name.startswith("gate-") else "")
+
+
 def begin(folder: Path) -> None:
     """A server and a checkout with the real pipeline.yaml, an app and a chart: the same commit each time."""
     server, checkout = folder / "server.git", folder / "checkout"
@@ -89,7 +96,7 @@ def begin(folder: Path) -> None:
     git(checkout, "remote", "add", "origin", URL)
     pipeline = (ROOT / "pipeline.yaml").read_text() + SITE
     files = {
-        "pipeline.yaml": pipeline + "".join(SIGNER.format(name, ".delivery/team/keys") for name in SIGNERS),
+        "pipeline.yaml": pipeline + "".join(map(_signer, SIGNERS)),
         ".gitignore": ".delivery/\n",
         "manual-app/pyproject.toml": '[project]\nname = "manual-app"\nversion = "1.2.3"\n',
         "e2e/suites/smoke/test_smoke.py": "def test_starts() -> None:\n    pass\n",
@@ -133,6 +140,10 @@ class World:
         """The same world with other rules in its pipeline."""
         pipeline = self.context.pipeline.model_copy(update=changes)
         return replace(self, context=replace(self.context, pipeline=pipeline))
+
+    def reloaded(self) -> World:
+        """The same world by the pipeline.yaml that its checkout has now."""
+        return replace(self, context=replace(self.context, pipeline=pipelines.load(self.checkout)))
 
     def on(self, **changes: Any) -> World:
         """The same world with something else in its site."""
@@ -193,9 +204,13 @@ class World:
         ]
         finished = datetime.now(UTC) - ago
         server, head = Repository(self.server), self.head()
+        try:
+            rendered = manifests.at(self.context, server, environment, head).manifests
+        except manifests.NothingYet:
+            rendered = "0" * 64
+        trees = replace(tree.at(self.context, server, environment, head), manifests=rendered)
         return evidence.predicate(
-            *(self.context, environment, evidence.judge(environment.tests, run, changed)),
-            tree.at(self.context, server, environment, head),
+            *(self.context, environment, evidence.judge(environment.tests, run, changed), trees),
             tuple(sorted(test.id for test in run)),
             *(head, head, evidence.Pods(before=(), after=()), finished, finished),
         )

@@ -102,7 +102,8 @@ class Facts:
     follows: bool  # Argo CD follows the branch (else it keeps the commit that entered)
     desired: Desired | Unknown
     entered: Entered | Unknown | None  # None where nothing ever entered, or where the branch is followed
-    asked: str  # the digest that the branch's newest values name; empty when they name none
+    asked: str | Unknown  # the digest that the branch's newest values name; empty when they name none
+    moved: bool  # the branch's newest commit asks something else of a guarded environment than what entered
     argocd: Application | Unknown
     current: bool  # Argo CD is at the commit that entered, or at one that asks the same as Git's newest
     pods: tuple[Pod, ...] | Unknown
@@ -204,7 +205,9 @@ def _entered(facts: Facts, found: _Findings) -> None:
         found.unknowns.append(entered.reason)
         return
     digest = entered.digest if entered else ""
-    if facts.asked and facts.asked != digest:
+    if isinstance(facts.asked, Unknown):
+        found.unknowns.append(facts.asked.reason)
+    elif facts.asked and facts.asked != digest:
         found.mismatches.append(f"Git's values ask for {_short(facts.asked)}, which never entered {name}")
     if entered is None:
         found.unknowns.append(f"nothing entered {name} yet")
@@ -221,9 +224,11 @@ def _entered(facts: Facts, found: _Findings) -> None:
             found.mismatches.append(
                 f"{entered.release[:12]} renders other manifests than those that entered {name}"
             )
-    if isinstance(facts.argocd, Unknown):
-        return
-    if facts.argocd.target == entered.release:
+    if facts.moved:
+        found.notes.append(
+            f"Git has changed since; {name} stays at {entered.release[:12]} until something enters"
+        )
+    if isinstance(facts.argocd, Unknown) or facts.argocd.target == entered.release:
         return
     target = facts.argocd.target[:40] or "the repository's HEAD"
     if facts.argocd.revision == entered.release:

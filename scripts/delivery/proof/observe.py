@@ -87,17 +87,18 @@ def facts(
         answers = {} if isinstance(found, Unknown) else ask(context, api, environment.namespace, found)
     entered = _entered(context, environment, repository)
     if environment.guarded:
-        wanted, current, asked = _let_in(context, environment, repository, entered, application)
+        wanted, current, moved = _let_in(context, environment, repository, entered, application)
     else:
         wanted, current = _followed(context, environment, repository, application)
-        asked = ""
+        moved = False
     return Facts(
         environment=environment.name,
         release=context.pipeline.chart.release,
         follows=not environment.guarded,
         desired=wanted,
         entered=entered,
-        asked=asked,
+        asked=_asked(environment, repository),
+        moved=moved,
         argocd=application,
         current=current,
         pods=found,
@@ -236,19 +237,28 @@ def _let_in(
     repository: git.Repository | Unknown,
     entered: Entered | Unknown | None,
     application: argocd.Application | Unknown,
-) -> tuple[Desired | Unknown, bool, str]:
-    """What entered a guarded environment, whether Argo CD is at that commit, and the digest that Git's values name."""
-    if isinstance(repository, Unknown):
-        return repository, False, ""
-    try:
-        _, asked = desired.image(repository, environment, repository.commit("HEAD"))
-    except DeliveryError as error:
-        return Unknown(error.message), False, ""
-    if not isinstance(entered, Entered):
-        return entered or Unknown(f"nothing entered {environment.name} yet"), False, asked
+) -> tuple[Desired | Unknown, bool, bool]:
+    """What entered a guarded environment, whether Argo CD is at that commit, and whether Git has moved on since."""
+    if entered is None:
+        entered = Unknown(f"nothing entered {environment.name} yet")
+    if isinstance(entered, Unknown):
+        return entered, False, False
+    assert not isinstance(repository, Unknown)  # noqa: S101 - then what entered is unknown, too
     current = isinstance(application, argocd.Application) and application.revision == entered.release
-    found = _try(lambda: desired.at(context, repository, environment, entered.release))
-    return found, current, asked
+    moved = not desired.same(context, repository, environment, entered.release, repository.commit("HEAD"))
+    return _try(lambda: desired.at(context, repository, environment, entered.release)), current, moved
+
+
+def _asked(environment: Environment, repository: git.Repository | Unknown) -> str | Unknown:
+    """The digest that the newest values of a guarded environment name; empty when they name none."""
+    if isinstance(repository, Unknown) or not environment.guarded:
+        return ""
+    try:
+        return desired.image(repository, environment, repository.commit("HEAD"))[1]
+    except desired.NothingYet:
+        return ""
+    except DeliveryError as error:
+        return Unknown(error.message)
 
 
 def _followed(
