@@ -13,10 +13,10 @@ from delivery import pipeline as pipelines
 from delivery.context import Context
 from delivery.desired import derived, policy
 from delivery.errors import BadInput, PlatformError, Refused
-from delivery.parts import programs
+from delivery.parts import openpgp, programs
 from delivery.parts.admission import refusal
 from delivery.signed import statements
-from delivery.site import ArgoCD, GitServer, ImageRepository, Place, Signer, Site
+from delivery.site import ArgoCD, CommitKey, GitServer, ImageRepository, Place, Signer, Site
 from delivery.verbs import policy as policies
 from delivery.verbs.policy import public_keys
 
@@ -25,6 +25,7 @@ FOLDER = ROOT / "policy"
 REPOSITORY = "registry.local:5000/manual-app"
 PLATFORM = [f"registry.local:5000/platform/{name}@sha256:{name * 64}" for name in "ab"]
 KEY = "-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----\n"
+KEYS = {"stage": KEY, "gate-prod": "the gate's", "approver-for-prod": "the approver's"}
 DIGEST = f"sha256:{'d' * 64}"
 
 # Every resource of Kubernetes that is a pod or has a pod template, and the way of kubectl debug.
@@ -42,7 +43,11 @@ def load(file: Path) -> list[dict[str, Any]]:
 def site(stage: Path) -> Site:
     """A site that `delivery up` made, with stage's public key in this file."""
     git, image = GitServer(url="http://localhost:3000/manual-app.git"), ImageRepository(name=REPOSITORY)
-    return Site(name="local", git=git, image=image, signers={"stage": Signer(public=stage)}, made_here=True)
+    signers = {name: Signer(public=stage) for name in ("stage", "gate-prod", "approver")}
+    for name in ("gate-stage", "gate-prod"):
+        commits = CommitKey(public=stage.with_name("gate.asc"))
+        signers[name] = Signer(public=stage, commits=commits)
+    return Site(name="local", git=git, image=image, signers=signers, made_here=True)
 
 
 def resources(rules: list[dict[str, Any]]) -> dict[str, set[str]]:
@@ -60,7 +65,7 @@ def pinned() -> list[dict[str, Any]]:
 
 @pytest.fixture
 def evidence() -> list[dict[str, Any]]:
-    return policy.evidence(ROOT, REPOSITORY, PLATFORM, {"stage": KEY}, "registry.localhost:5000/manual-app")
+    return policy.evidence(ROOT, REPOSITORY, PLATFORM, KEYS, "registry.localhost:5000/manual-app")
 
 
 def test_the_lists_are_exactly_those_of_this_cluster(pinned: list[dict[str, Any]]) -> None:
@@ -126,12 +131,13 @@ def test_stage_and_prod_are_guarded(pinned: list[dict[str, Any]]) -> None:
 
 
 def test_prod_believes_stages_key_alone(evidence: list[dict[str, Any]]) -> None:
-    """The app needs a test-result signed by stage's key; the platform passes by exact reference."""
+    """The app needs stage's test-result, approval and entry, each by its own key; the platform passes by reference."""
     app, platform = (policy["spec"] for policy in evidence)
     assert app["images"] == [{"glob": f"{REPOSITORY}@sha256:*"}]
-    (authority,) = app["authorities"]
-    assert authority["name"] == "stage"
-    assert authority["key"] == {"hashAlgorithm": "sha256", "data": KEY}
+    assert {one["name"]: one["key"]["data"] for one in app["authorities"]} == KEYS
+    kinds = [one["predicateType"] for by in app["authorities"] for one in by["attestations"]]
+    assert kinds == [statements.TEST_RESULT, statements.ENTRY, statements.APPROVAL]
+    authority = app["authorities"][0]
     assert authority["source"] == [{"oci": "registry.localhost:5000/manual-app"}]
     (attestation,) = authority["attestations"]
     assert attestation["predicateType"] == statements.TEST_RESULT
@@ -146,10 +152,10 @@ def test_every_namespace_asks_for_its_own_source(tmp_path: Path) -> None:
     pipeline = pipelines.parse(text, tmp_path)
     assert derived.sources(pipeline) == ("dev", "stage")
     derived.write(tmp_path, dict(derived.files(pipeline)))
-    app, *others = policy.evidence(tmp_path, REPOSITORY, (), {"dev": "one key", "stage": KEY})
+    app, *others = policy.evidence(tmp_path, REPOSITORY, (), KEYS | {"dev": "one key", "gate-stage": "x"})
     assert not others, "nothing but the app runs there"
     keys = {one["name"]: one["key"]["data"] for one in app["spec"]["authorities"]}
-    assert keys == {"dev": "one key", "stage": KEY}
+    assert keys == KEYS | {"dev": "one key", "gate-stage": "x"}
     assert all(one["source"] == [{"oci": REPOSITORY}] for one in app["spec"]["authorities"])
     whole = app["spec"]["policy"]
     assert whole["includeObjectMeta"] is True
@@ -204,6 +210,7 @@ def ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: Callable[[str
     file = tmp_path / "manual-app-helm/values.yaml"
     file.write_text(file.read_text().replace("set-by-up", DIGEST))
     (tmp_path / "stage.pub").write_text(KEY)
+    (tmp_path / "gate.asc").write_text(openpgp.generate("gate <gate@example.test>")[1])
     return Context(
         pipelines.parse((ROOT / "pipeline.yaml").read_text(), tmp_path), site(tmp_path / "stage.pub")
     )
@@ -291,6 +298,12 @@ KEYED = f"{HEAD}{IMAGE}attestation key validation failed for authority stage for
             "for query 'isCompliant = data.sigstore.isCompliant' with errors: "
             "namespace qa asks for evidence of no environment",
             "no evidence counts in namespace qa: pipeline.yaml has no environment there",
+        ),
+        (
+            f"{HEAD}{IMAGE}failed evaluating rego policy for type ClusterImagePolicy: policy is not compliant "
+            "for query 'isCompliant = data.sigstore.isCompliant' with errors: "
+            "namespace prod asks for evidence of stage; missing there: approval, entry",
+            "in prod it has no approval and no entry, only evidence of stage",
         ),
         (f"{KEYED}the registry is away", f"the cluster refused {DIGEST}: the registry is away"),
         (

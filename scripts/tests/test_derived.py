@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 from delivery import pipeline as pipelines
 from delivery.desired import derived, policy
 from delivery.errors import Refused
+from delivery.parts import openpgp
 from delivery.pipeline import Pipeline
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,16 +86,13 @@ def test_each_application_is_what_pipeline_says(kustomize: Kustomize, strategy: 
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_what_is_told_its_commit_never_syncs_by_itself(kustomize: Kustomize, strategy: str) -> None:
-    """The others follow Git by themselves, with prune and self-heal; prod waits to be told a commit."""
+def test_drift_heals_everywhere(kustomize: Kustomize, strategy: str) -> None:
+    """Each Application prunes and heals itself; a retry takes a newer commit only where the branch is followed."""
     found = kustomize(ROOT / "argocd" / strategy)
     for environment in PIPELINE.environments:
         policy = found[environment.application]["spec"]["syncPolicy"]
-        if environment.sync == "automatic":
-            assert policy["automated"] == {"prune": True, "selfHeal": True}
-        else:
-            assert "automated" not in policy
-            assert "refresh" not in policy["retry"]
+        assert policy["automated"] == {"prune": True, "selfHeal": True}
+        assert policy["retry"].get("refresh", False) is not environment.guarded
 
 
 def test_strategies_differ_in_revisions_only(kustomize: Kustomize) -> None:
@@ -103,9 +101,9 @@ def test_strategies_differ_in_revisions_only(kustomize: Kustomize) -> None:
     revisions = []
     for environment in PIPELINE.environments:
         sources = [found[environment.application]["spec"]["source"] for found in (one, other)]
-        revisions.append(tuple(source.pop("targetRevision") for source in sources))
+        revisions.append(tuple(source.pop("targetRevision", None) for source in sources))
     assert one == other
-    assert revisions == [("main", "main"), ("main", "release"), ("main", "v1.0")]
+    assert revisions == [("main", "main"), (None, "release"), (None, "v1.0")]
 
 
 def test_each_project_allows_our_repository_into_its_namespace(kustomize: Kustomize) -> None:
@@ -120,6 +118,26 @@ def test_each_project_allows_our_repository_into_its_namespace(kustomize: Kustom
         kinds = {kind["kind"] for kind in spec["namespaceResourceWhitelist"]}
         assert "Deployment" in kinds
         assert not kinds & {"Secret", "Role", "RoleBinding"}
+
+
+def test_a_project_takes_what_its_gate_signed(tmp_path: Path) -> None:
+    """Each guarded environment's project names the key of its own gate; without a key no commit is good enough."""
+    _, certificate = openpgp.generate("gate-prod <gate-prod@example.test>")
+    key = openpgp.signing_key_id(certificate)
+    made = derived.files(PIPELINE, derived.Seen(REPOSITORY, commit_keys={"prod": key}))
+    asked = {}
+    for environment in PIPELINE.environments:
+        spec = YAML(typ="safe").load(made[f"argocd/projects/{environment.name}.yaml"])["spec"]
+        if environment.guarded:
+            [policy] = spec["sourceIntegrity"]["git"]["policies"]
+            assert policy["repos"] == [{"url": "*"}]
+            asked[environment.name] = policy["gpg"]
+        else:
+            assert "sourceIntegrity" not in spec
+    assert asked == {
+        "stage": {"mode": "head", "keys": [derived.UNSET]},
+        "prod": {"mode": "head", "keys": [key]},
+    }
 
 
 def test_two_apps_live_in_one_cluster() -> None:
@@ -153,10 +171,10 @@ def test_one_environment_more(tmp_path: Path, kustomize: Kustomize) -> None:
         "approvers: #", block.replace("stage", "live").replace("pinned", "tested") + "approvers: #"
     )
     checkout(tmp_path, pipelines.parse(ports, tmp_path))
-    for strategy, revision in zip(STRATEGIES, ("main", "release"), strict=True):
+    for strategy, revision in zip(STRATEGIES, (None, "v1.0"), strict=True):
         found = kustomize(tmp_path / "argocd" / strategy)
         assert list(found) == [f"manual-app-{name}" for name in ("dev", "live", "prod", "stage")]
-        assert found["manual-app-live"]["spec"]["source"]["targetRevision"] == revision
+        assert found["manual-app-live"]["spec"]["source"].get("targetRevision") == revision
     assert list(kustomize(tmp_path / "argocd/projects")) == ["dev", "live", "prod", "stage"]
     text = (tmp_path / "policy/namespaces.yaml").read_text()
     labels = {

@@ -69,7 +69,7 @@ def test_a_new_environment(checkout: Path) -> None:
         "manual-app-qa",
         "manual-app-helm/values-qa.yaml",
     )
-    assert (qa.sync, qa.admits, qa.tests) == ("automatic", "pinned", after.environment("dev").tests)
+    assert (qa.guarded, qa.admits, qa.tests) == (True, "pinned", after.environment("dev").tests)
     assert [list(s.local.environments.values()) for s in after.sites if isinstance(s, LocalSite)] == [
         [8081, 8084, 8082, 8083],
         [18081, 18084, 18082, 18083],
@@ -137,13 +137,15 @@ def test_there_and_back(checkout: Path) -> None:
 
 
 def test_after_the_last_one(checkout: Path) -> None:
-    """What comes after prod is entered as prod is: by an approval, told its exact commit, with prod's evidence."""
+    """What comes after prod is entered as prod is: by an approval, with prod's evidence and an entry of its own."""
     environment.add(pipeline.load(), "live", "prod")
     after = pipeline.load()
     live, prod = after.environment("live"), after.environment("prod")
-    assert (live.sync, live.admits, live.approval) == ("exact-commit", "tested", prod.approval)
+    assert (live.guarded, live.admits, live.approval) == (True, "tested", prod.approval)
     evidence = (checkout / "policy/evidence.yaml").read_text()
     assert '"prod": "stage",\n          "live": "prod",' in evidence
+    assert '"prod": "gate-prod",\n          "live": "gate-live",' in evidence
+    assert '"live": ["approver-for-live"],' in evidence
 
 
 def test_the_lock_follows(checkout: Path) -> None:
@@ -380,7 +382,7 @@ def test_generate_checks(
 ) -> None:
     """`delivery generate --check` names what is stale and exits 1; `delivery generate` mends it and shows how."""
     text = TEXT.replace("name: manual-app-e2e", "name: other").replace(
-        "sync: exact-commit", "sync: automatic"
+        "application: manual-app-prod", "application: manual-app-live"
     )
     (checkout / "pipeline.yaml").write_text(text)
     monkeypatch.setattr("sys.argv", ["delivery", "generate", "--check"])
@@ -388,9 +390,12 @@ def test_generate_checks(
         cli.main()
     assert ended.value.code == 1
     said = capsys.readouterr().err
-    assert "argocd/base/manual-app-prod.yaml, argocd/release-branch/kustomization.yaml" in said
+    stale = (
+        "argocd/base/kustomization.yaml, argocd/base/manual-app-live.yaml, argocd/base/manual-app-prod.yaml"
+    )
+    assert f"{stale}, argocd/release-branch/kustomization.yaml" in said
     assert changed(checkout) == {"pipeline.yaml"}
-    assert "+    automated:" in generate.run(pipeline.load())
+    assert "+  name: manual-app-live" in generate.run(pipeline.load())
     generate.run(pipeline.load(), check=True)
 
 

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,8 @@ def test_what_is_signed_is_read_back(stocked: World, digest: str) -> None:
         "performance": "PASSED",
         "security": "PASSED",
     }
-    assert one.trees == tree.at(stocked.context, Repository(stocked.server), stage, "main")
+    trees = tree.at(stocked.context, Repository(stocked.server), stage, "main")
+    assert one.trees == replace(trees, manifests="0" * 64)
     assert one.finished.isoformat().replace("+00:00", "Z") == data["run"]["finishedOn"]
 
 

@@ -26,11 +26,13 @@ PIPELINE = pipelines.load(Path(__file__).resolve().parents[2])
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)  # a Wednesday
 DIGEST, OTHER = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
 REPOSITORY = "registry.example/team/manual-app"
-TREES = Trees("1" * 40, "2" * 64, "3" * 64)
+TREES = Trees("1" * 40, "2" * 64, "3" * 64, "7" * 64)
 SCOPE = approval.Scope(
     file="manual-app-helm/values-prod.yaml",
     values=approval.Digest(sha256="4" * 64),
     chart=approval.Digest(sha256=TREES.chart),
+    manifests=approval.Digest(sha256="8" * 64),
+    rules=approval.Digest(sha256="9" * 64),
 )
 FULL = dict.fromkeys(("smoke", "integration", "performance", "security"), "PASSED")
 
@@ -74,11 +76,14 @@ def facts(environment: str = "stage", **changes: Any) -> Facts:
         "environment": environment,
         "release": "manual-app",
         "follows": True,
-        "desired": Desired("c" * 40, REPOSITORY, DIGEST, "15", 1, frozenset({pinned})),
+        "desired": Desired("c" * 40, REPOSITORY, DIGEST, "15", 1, frozenset({pinned}), TREES.manifests),
         "argocd": Application(
-            *("manual-app-stage", "c" * 40, "Synced", "Healthy", "c" * 40, "Succeeded", "c" * 40, ""),
+            *("manual-app-stage", "main", "c" * 40, "Synced", "Healthy", "c" * 40, "Succeeded", "c" * 40, ""),
             *((), False, False, "", ""),
         ),
+        "entered": None,
+        "asked": "",
+        "moved": False,
         "current": True,
         "pods": pods,
         "answers": {"one": Answer("15", source, environment)},
@@ -100,6 +105,7 @@ def question(**changes: Any) -> Question:
         "scope": SCOPE,
         "authors": frozenset({"ada@example.test"}),
         "rules": True,
+        "in_force": None,
         "held": None,
         "now": NOW,
     }
@@ -189,6 +195,10 @@ REFUSED: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
     "values changed since the test": (
         "the values changed since stage was tested",
         lambda: {"trees": replace(TREES, values="9" * 64)},
+    ),
+    "manifests changed since the test": (
+        "the manifests changed since stage was tested",
+        lambda: {"trees": replace(TREES, manifests="9" * 64)},
     ),
     "suites changed since the test": (
         "the suites changed since stage was tested",

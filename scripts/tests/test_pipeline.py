@@ -26,13 +26,15 @@ def test_order_and_sources() -> None:
     ]
 
 
-def test_prod_never_syncs_by_itself() -> None:
-    """Only prod is told the exact commit; dev and stage follow the branch."""
-    assert {e.name: e.sync for e in pipeline.load(ROOT).environments} == {
-        "dev": "automatic",
-        "stage": "automatic",
-        "prod": "exact-commit",
-    }
+def test_all_but_the_first_have_a_gate() -> None:
+    """dev follows the branch; stage and prod take what their own gate signed."""
+    found = pipeline.load(ROOT)
+    assert [(one.name, one.guarded) for one in found.environments] == [
+        ("dev", False),
+        ("stage", True),
+        ("prod", True),
+    ]
+    assert found.signed_by == ("build", "dev", "stage", "prod", "gate-stage", "gate-prod", "approver")
 
 
 def test_unknown_environment() -> None:
@@ -49,7 +51,7 @@ def test_unknown_environment() -> None:
         ("    namespace: stage\n", "    namespace: stage\n    source: dev\n", "source: dev", "Extra inputs"),
         ("admits: pinned", "admits: most", "admits: most", "'anything', 'pinned' or 'tested'"),
         ("admits: anything", "admits: tested", 1, "dev comes first"),
-        ("sync: exact-commit", "sync: someday", "sync: someday", "automatic"),
+        ("admits: tested", "admits: tested\n    sync: automatic", "sync: automatic", "Extra inputs"),
         ("    namespace: prod\n", "    namespace: stage\n", 1, "share one namespace"),
         ("registry: 15001", "registry: 5001", 1, "a port is used twice"),
         ("registry: 15001", "registry: none", "registry: none", "valid integer"),

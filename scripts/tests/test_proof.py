@@ -3,18 +3,23 @@
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from delivery import pipeline as pipelines
 from delivery.desired.manifests import Desired
 from delivery.errors import Unknown
 from delivery.parts.argocd import Application
-from delivery.proof.decide import Answer, Container, Facts, Image, Pod, Verdict, decide, identity
+from delivery.proof.decide import Answer, Container, Entered, Facts, Image, Pod, Verdict, decide, identity
+from delivery.signed import entry
+from scripts.tests.world import ROOT
 
+PIPELINE = pipelines.load(ROOT)
 DIGEST, OTHER, BASE = (f"sha256:{letter * 64}" for letter in "abc")
 REPOSITORY = "registry.local:5000/manual-app"
 APP, DATABASE = f"{REPOSITORY}@{DIGEST}", f"registry.local:5000/platform/postgresql@{BASE}"
-REVISION, COMMIT = "d" * 40, "e" * 40
+REVISION, COMMIT, MANIFESTS = "d" * 40, "e" * 40, "7" * 64
 
 
 def container(image: str = APP, kind: str = "app", name: str = "manual-app") -> Container:
@@ -34,6 +39,7 @@ MIGRATED = replace(
 )
 ARGOCD = Application(
     name="manual-app-stage",
+    target="main",
     revision=COMMIT,
     sync="Synced",
     health="Healthy",
@@ -51,13 +57,22 @@ GOOD = Facts(
     environment="stage",
     release="manual-app",
     follows=True,
-    desired=Desired(COMMIT, REPOSITORY, DIGEST, "15", 2, frozenset({APP, DATABASE})),
+    desired=Desired(COMMIT, REPOSITORY, DIGEST, "15", 2, frozenset({APP, DATABASE}), MANIFESTS),
+    entered=None,
+    asked="",
+    moved=False,
     argocd=ARGOCD,
     current=True,
     pods=(pod("a"), pod("b"), pod("db", DATABASE, "postgresql"), MIGRATED),
     answers={name: Answer("15", REVISION, "stage") for name in "ab"},
     image=Image(DIGEST, "15", REVISION),
 )
+
+
+ENTRY = entry.release(PIPELINE.environment("stage"), COMMIT, COMMIT, MANIFESTS, "promotion")
+ENTERED = Entered(COMMIT, COMMIT, DIGEST, ENTRY)
+# The same where a gate signed what entered, and Argo CD is told to keep it.
+LET_IN = replace(GOOD, follows=False, argocd=replace(ARGOCD, target=COMMIT), entered=ENTERED, asked=DIGEST)
 
 
 def with_pod(changed: Pod, facts: Facts = GOOD) -> Facts:
@@ -261,8 +276,8 @@ UNKNOWNS: dict[str, tuple[Facts, str]] = {
     "Argo CD sees it degraded": (argocd(health="Degraded"), "calls it Degraded"),
     "the image names no commit": (replace(GOOD, image=Image(DIGEST, "15", "")), "from which commit"),
     "prod was never told anything": (
-        replace(argocd(told=""), follows=False, current=False),
-        "at no commit, Git asks for something newer",
+        replace(LET_IN, argocd=replace(ARGOCD, target=COMMIT, revision=""), current=False),
+        "at no commit, eeeeeeeeeeee entered",
     ),
 }
 
@@ -326,10 +341,9 @@ WITHOUT: list[Callable[[Facts], Facts]] = [
 
 
 @pytest.mark.parametrize("without", range(len(WITHOUT)))
-@pytest.mark.parametrize("follows", [True, False])
-def test_nothing_missing_is_proven(without: int, follows: bool) -> None:
+@pytest.mark.parametrize("facts", [GOOD, LET_IN], ids=["followed", "let in"])
+def test_nothing_missing_is_proven(without: int, facts: Facts) -> None:
     """Take any piece away from a proof: it is not PROVEN any more."""
-    facts = replace(GOOD, follows=follows)
     assert decide(facts).verdict is Verdict.PROVEN
     assert decide(WITHOUT[without](facts)).verdict is not Verdict.PROVEN
 
@@ -353,11 +367,66 @@ def test_old_pods_on_their_way_out(leaving: Pod) -> None:
 
 
 def test_prod_stays_while_main_moves() -> None:
-    """main moved on and prod was not told: prod is proven at what it was told, and that is said."""
-    facts = replace(argocd(sync="OutOfSync", health="Missing"), follows=False, current=False)
-    proof = decide(facts)
+    """main moved on and nothing entered: what entered is proven, and that is said."""
+    proof = decide(replace(LET_IN, moved=True))
     assert proof.verdict is Verdict.PROVEN
-    assert any("stays at eeeeeeeeeeee until it is told" in note for note in proof.notes)
+    assert any("stays at eeeeeeeeeeee until something enters" in note for note in proof.notes)
+
+
+OTHER_COMMIT = "f" * 40
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict", "says"),
+    [
+        ({"entered": None, "asked": ""}, "UNKNOWN", "nothing entered stage yet"),
+        ({"entered": Unknown("the registry is away")}, "UNKNOWN", "the registry is away"),
+        (
+            {"entered": replace(ENTERED, entry=None)},
+            "MISMATCH",
+            "no entry of sha256:aaaaaaaaaaaa into stage names",
+        ),
+        (
+            {"entered": replace(ENTERED, entry=None, rejected=("it was changed",))},
+            "MISMATCH",
+            "names eeeeeeeeeeee: it was changed",
+        ),
+        (
+            {"entered": replace(ENTERED, entry=ENTRY.model_copy(update={"commit": OTHER_COMMIT}))},
+            "MISMATCH",
+            "the entry is about ffffffffffff, not eeeeeeeeeeee",
+        ),
+        (
+            {"desired": replace(GOOD.desired, manifests="9" * 64)},
+            "MISMATCH",
+            "renders other manifests than those that entered",
+        ),
+        ({"asked": OTHER}, "MISMATCH", "Git's values ask for sha256:bbbbbbbbbbbb, which never entered stage"),
+        ({"asked": Unknown("not YAML")}, "UNKNOWN", "not YAML"),
+        (
+            {"argocd": replace(ARGOCD, target=OTHER_COMMIT, revision=OTHER_COMMIT), "current": False},
+            "MISMATCH",
+            f"told to keep stage at {OTHER_COMMIT}, and eeeeeeeeeeee entered",
+        ),
+        (
+            {"argocd": replace(ARGOCD, target="", revision=OTHER_COMMIT), "current": False},
+            "MISMATCH",
+            "told to keep stage at the repository's HEAD",
+        ),
+    ],
+)
+def test_only_what_entered_is_proven(changes: dict[str, Any], verdict: str, says: str) -> None:
+    """A guarded environment is proven at the commit that its gate signed, with the entry that belongs to it, or not."""
+    proof = decide(replace(LET_IN, **changes))
+    assert proof.verdict == verdict
+    assert any(says in reason for reason in proof.reasons), proof.reasons
+
+
+def test_a_tag_that_is_where_it_should_be() -> None:
+    """A strategy with tags: Argo CD follows v1.0, which is at the commit that entered: proven, and said."""
+    proof = decide(replace(LET_IN, argocd=replace(ARGOCD, target="v1.0")))
+    assert proof.verdict is Verdict.PROVEN
+    assert "stage follows v1.0, which is at eeeeeeeeeeee now" in proof.notes
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ _PINNED = re.compile(r"ValidatingAdmissionPolicy '[\w-]+' with binding '[\w-]+' 
 _SAYS = re.compile(r"the evidence says (.+?), not PASSED in ([\w-]+)")
 _NOBODY = "no environment"  # as policy/evidence.yaml says it
 _ASKS = re.compile(rf"namespace (\S+) asks for evidence of ({_NOBODY}|[\w-]+)")
+_MISSING = re.compile(r"missing there: ([a-z, ]+)")
 _SIGNER = re.compile(r"for authority ([\w-]+) for")
 
 # What policy-controller says of evidence that it does not take -> what is wrong with it. The first that fits.
@@ -49,6 +50,8 @@ def _reason(text: str) -> str:
     asked = _ASKS.search(text)
     if asked and asked[2] == _NOBODY:
         return f"no evidence counts in namespace {asked[1]}: pipeline.yaml has no environment there"
+    if asked and (missing := _MISSING.search(text)) and "evidence" not in missing[1]:
+        return f"in {asked[1]} it has no {missing[1].replace(', ', ' and no ')}, only evidence of {asked[2]}"
     for said in _SAYS.finditer(text):
         if asked is None or said[2] == asked[2]:
             return f"its evidence says {said[1]}, not PASSED in {said[2]}"

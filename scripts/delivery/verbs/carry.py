@@ -49,14 +49,14 @@ def carry(
     plan: Callable[[git.Repository, str], Planned],
 ) -> Promotion:
     """Carry what is planned on top of the server's newest commit; PlatformError when the gate's keys are not here."""
-    sign = commits.signer(context, environment)
-    if environment.guarded:
-        keys.private(context.site, environment.gate)  # before anything is written
     kubernetes = Kubernetes(context.site, environment.name)
     api = argocd.ArgoCD(kubernetes, environment.name)
     try:
         api.application(environment.application)  # before anything is written: is there one to follow it?
         nodes = kubernetes.platforms()
+        sign = commits.signer(context, environment)
+        if environment.guarded:
+            keys.private(context.site, environment.gate)
         planned: list[Planned] = []
 
         def noted(repository: git.Repository, commit: str) -> change.Request:
