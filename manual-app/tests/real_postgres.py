@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import psycopg
 from manual_app.settings import DatabaseSettings
 
 PASSWORD = "s3cret-of-the-tests"
+OWNER, APP = "manual_app_owner", "manual_app"
 _ADMIN = "postgres"
 
 
@@ -38,6 +39,11 @@ def _copy(install: Path, to: Path) -> Path:
     return to / package.name / install.name
 
 
+def owned(database: DatabaseSettings) -> DatabaseSettings:
+    """Return the migration's settings for the same database."""
+    return replace(database, user=OWNER)
+
+
 @dataclass
 class Postgres:
     """One server with password authentication on 127.0.0.1."""
@@ -48,7 +54,7 @@ class Postgres:
     _names: Any = field(default_factory=lambda: count(1))
 
     def create(self) -> None:
-        """Make an empty server and the role that the service uses."""
+        """Make an empty server, the role that owns the schema and the one that the service uses."""
         self.home.chmod(0o755)
         self._install = _binaries()
         # PostgreSQL will not run as root; whoever runs it then may not be able to look into the venv.
@@ -72,7 +78,8 @@ class Postgres:
             "--set=scram_iterations=1", "--encoding=UTF8", "--locale=C", "--no-sync",
         )  # fmt: skip
         self.start()
-        self.execute(f"CREATE ROLE manual_app LOGIN PASSWORD '{PASSWORD}'")
+        for role in (OWNER, APP):
+            self.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'")
 
     def start(self) -> None:
         """Start, and return once it answers."""
@@ -118,10 +125,10 @@ class Postgres:
         shutil.rmtree(self.home)
 
     def database(self, like: str = "template1") -> DatabaseSettings:
-        """Return the settings for a new database, a copy of `like`."""
+        """Return the service's settings for a new database, a copy of `like`."""
         name = f"orders_{next(self._names)}"
-        self.execute(f"CREATE DATABASE {name} OWNER manual_app TEMPLATE {like}")
-        return DatabaseSettings("127.0.0.1", self.port, name, "manual_app", self.home / "password")
+        self.execute(f"CREATE DATABASE {name} OWNER {OWNER} TEMPLATE {like}")
+        return DatabaseSettings("127.0.0.1", self.port, name, APP, self.home / "password")
 
     def execute(self, statement: str, database: str = _ADMIN) -> list[tuple[Any, ...]]:
         """Run one statement as administrator and return its rows."""
