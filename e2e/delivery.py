@@ -1,5 +1,6 @@
 """Given/When/Then in the words of the domain: a user's checkout, the command, and what the cluster shows."""
 
+import base64
 import json
 import os
 import shlex
@@ -229,6 +230,11 @@ class Checkout:
     def get(self, *arguments: str) -> Any:
         """kubectl get … -o json."""
         return json.loads(self.kubectl("get", *arguments, "-o", "json").stdout)
+
+    def secret(self, environment: str, name: str, key: str) -> str:
+        """The value of a Secret's key, as an administrator sees it."""
+        values = self.get("secret", name, "-n", self.pipeline.environment(environment).namespace)["data"]
+        return base64.b64decode(values[key]).decode().strip()
 
     def pods(self, environment: str) -> list[dict[str, Any]]:
         """The app's pods that are not on their way out."""

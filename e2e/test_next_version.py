@@ -1,5 +1,7 @@
 """Journeys of the version after: the whole way to prod, and back again, while users go on."""
 
+from functools import partial
+
 from e2e.conftest import Build
 from e2e.delivery import Checkout, probing
 from e2e.suites import left
@@ -30,4 +32,4 @@ def test_the_next_version_comes_and_goes_and_nobody_notices(
         assert platform.digests("prod") == {prod.digest}
     assert probe.failed == []
     assert probe.answered > 10
-    left.find(url, was)
+    left.find(url, was, partial(platform.secret, "prod"))

@@ -14,6 +14,8 @@ import pytest
 
 from delivery import context as contexts
 from delivery.errors import DeliveryError
+from e2e.suites import customer
+from e2e.suites.customer import Token
 from e2e.suites.results import SUITES, Results, suite_of
 from e2e.suites.standin import StandIn
 from e2e.suites.target import Target
@@ -98,6 +100,22 @@ def http(target: Target) -> Iterator[httpx.Client]:
     # A new connection for each request: every replica is met, and none is remembered after it is gone.
     fresh = httpx.Limits(max_keepalive_connections=0)
     with httpx.Client(base_url=target.url, timeout=10, limits=fresh, trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def token(target: Target) -> Token:
+    """What opens the orders. Only suites that may look into a container ask for it, so none of prod's."""
+    return customer.token(target)
+
+
+@pytest.fixture(scope="session")
+def reader(target: Target, token: Token) -> Iterator[httpx.Client]:
+    """Somebody who may read orders."""
+    fresh = httpx.Limits(max_keepalive_connections=0)
+    with httpx.Client(
+        base_url=target.url, headers=token.header, timeout=10, limits=fresh, trust_env=False
+    ) as client:
         yield client
 
 

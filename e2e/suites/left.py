@@ -2,6 +2,8 @@
 afterwards. A fork writes these two anew for its own app, or makes them do nothing where it keeps nothing.
 """
 
+from collections.abc import Callable
+
 import httpx
 
 from e2e.suites import customer
@@ -13,9 +15,11 @@ def leave(url: str) -> customer.Order:
         return customer.place(http, customer.order())
 
 
-def find(url: str, left: customer.Order) -> None:
-    """Fail unless the order is as it was."""
+def find(url: str, left: customer.Order, secret: Callable[[str, str], str]) -> None:
+    """Fail unless the order is as it was; `secret` gives the value of a Secret's key in that environment."""
+    token = customer.Token(secret("orders-reader", "token"))
     with _http(url) as http:
+        http.headers.update(token.header)
         answer = http.get(f"/orders/{left['id']}")
         assert answer.status_code == 200, answer.text
         assert answer.json() == left

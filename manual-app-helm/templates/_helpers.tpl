@@ -43,17 +43,17 @@ securityContext:
   fsGroup: 65532
   seccompProfile:
     type: RuntimeDefault
-volumes:
-  - name: tmp
-    emptyDir:
-      sizeLimit: 64Mi
-  - name: postgresql
-    secret:
-      secretName: {{ .Values.database.existingSecret }}
-      defaultMode: 0440
-      items:
-        - key: password
-          path: password
+{{- end -}}
+
+{{/* A volume with one key of a Secret. Call with (list NAME SECRET KEY). */}}
+{{- define "manual-app.secret" -}}
+- name: {{ index . 0 }}
+  secret:
+    secretName: {{ index . 1 }}
+    defaultMode: 0440
+    items:
+      - key: {{ index . 2 }}
+        path: {{ index . 2 }}
 {{- end -}}
 
 {{/* What the app's and the migration's containers share. */}}
@@ -65,29 +65,16 @@ securityContext:
   readOnlyRootFilesystem: true
   capabilities:
     drop: [ALL]
-env:
-  - name: APP_ENVIRONMENT
-    value: {{ .Values.environment | quote }}
-  - name: DATABASE_HOST
-    value: {{ .Values.database.host | quote }}
-  - name: DATABASE_PORT
-    value: {{ .Values.database.port | quote }}
-  - name: DATABASE_NAME
-    value: {{ .Values.database.name | quote }}
-  - name: DATABASE_USER
-    value: {{ .Values.database.user | quote }}
-  - name: DATABASE_PASSWORD_FILE
-    value: /run/secrets/postgresql/password
-  - name: RATES_URL
-    value: {{ .Values.exchangeRates.url | quote }}
-  - name: RATES_TIMEOUT_SECONDS
-    value: {{ .Values.exchangeRates.timeoutSeconds | quote }}
 resources:
   {{- toYaml .Values.resources | nindent 2 }}
-volumeMounts:
-  - name: tmp
-    mountPath: /tmp
-  - name: postgresql
-    mountPath: /run/secrets/postgresql
-    readOnly: true
+{{- end -}}
+
+{{/* Where the database is; who asks, each container says for itself. */}}
+{{- define "manual-app.database" -}}
+- name: DATABASE_HOST
+  value: {{ .Values.database.host | quote }}
+- name: DATABASE_PORT
+  value: {{ .Values.database.port | quote }}
+- name: DATABASE_NAME
+  value: {{ .Values.database.name | quote }}
 {{- end -}}

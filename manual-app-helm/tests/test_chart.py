@@ -229,12 +229,16 @@ def test_platform_images_too(helm: Helm, part: str, digest: str) -> None:
         "image.tags",
         "service.port",
         "database.password",
+        "database.owner.password",
+        "readers.token",
+        "metrics.port",
         "migration.wave",
         "resources.limits.gpu",
         "global.typo",
         "postgresql.typo",
         "postgresql.image.tag",
         "postgresql.auth.password",
+        "postgresql.auth.app.password",
         "postgresql.storage.class",
         "rates.typo",
         "rates.image.tag",
@@ -307,7 +311,45 @@ def test_pod_security(helm: Helm, environment: str) -> None:
         assert pod["enableServiceLinks"] is False, who
         for container in containers(pod):
             assert container["securityContext"]["readOnlyRootFilesystem"] is True, who
-            assert container["resources"]["limits"]["memory"], who
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_resources(helm: Helm, environment: str) -> None:
+    """Every container says what it needs, and may not take all of the node's memory or disk; none is throttled."""
+    for who, pod in pod_specs(helm.environment(environment)).items():
+        for container in containers(pod):
+            needs = container["resources"]
+            assert needs["requests"].keys() == {"cpu", "memory", "ephemeral-storage"}, who
+            assert needs["limits"].keys() == {"memory", "ephemeral-storage"}, who
+
+
+def test_alive_is_less_than_ready(helm: Helm) -> None:
+    """A restart is for a process that does not answer; what it needs of others keeps requests away, and no more."""
+    pods = pod_specs(helm.environment("prod"))
+    probes = {
+        who: (container["livenessProbe"], container["readinessProbe"])
+        for who, pod in pods.items()
+        for container in pod["containers"]
+        if "livenessProbe" in container
+    }
+    assert probes.keys() == {"Deployment/manual-app", "StatefulSet/postgresql", "Deployment/rates"}
+    for who in ("Deployment/manual-app", "Deployment/rates"):
+        alive, ready = probes[who]
+        assert (alive["httpGet"]["path"], ready["httpGet"]["path"]) == ("/healthz", "/readyz")
+    alive, ready = probes["StatefulSet/postgresql"]
+    assert "pg_isready" in alive["exec"]["command"][-1]
+    assert "--command=SELECT 1" in ready["exec"]["command"]
+
+
+@pytest.mark.parametrize(("said", "alive"), [(0, True), (1, True), (2, False), (3, False)])
+def test_a_database_that_recovers_is_alive(helm: Helm, tmp_path: Path, said: int, alive: bool) -> None:
+    """While it recovers it takes nobody, and a restart would only make it begin anew; without any answer it is dead."""
+    [container] = pod_specs(helm.environment("dev"))["StatefulSet/postgresql"]["containers"]
+    (tmp_path / "pg_isready").write_text(f"#!/bin/sh\nexit {said}\n")
+    (tmp_path / "pg_isready").chmod(0o755)
+    command = container["livenessProbe"]["exec"]["command"]
+    done = subprocess.run(command, env={"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    assert (done.returncode == 0) is alive
 
 
 def test_pod_security_check_works(helm: Helm) -> None:
@@ -336,6 +378,7 @@ FIRST_START = {
         """,
     "pg_isready": '[ -e "$PGDATA/database" ]',
     "pg_ctl": 'touch "$VOLUME/stop"',
+    "postgres": 'echo "$PGDATA" >>"$VOLUME/roles"',  # alone, for the roles
 }
 
 
@@ -344,6 +387,7 @@ def first_start(helm: Helm, tmp_path: Path) -> Callable[[], subprocess.Popen[str
     """Run what the database's pod runs before the database, on the folder `volume`."""
     database = find(helm.environment("dev"), "StatefulSet/postgresql")
     [container] = database["spec"]["template"]["spec"]["initContainers"]
+    assert container["command"] == ["sh", "/prepare/prepare.sh"]
     volume, programs = tmp_path / "volume", tmp_path / "bin"
     volume.mkdir()
     programs.mkdir()
@@ -357,9 +401,13 @@ def first_start(helm: Helm, tmp_path: Path) -> Callable[[], subprocess.Popen[str
         "NAMESPACE": "dev",
         "PGDATA": str(volume / "pgdata"),
     }
+    mounted = tmp_path / "prepare"
+    mounted.mkdir()
+    for name, text in find(helm.environment("dev"), "ConfigMap/postgresql")["data"].items():
+        (mounted / name).write_text(text)
 
     def run() -> subprocess.Popen[str]:
-        command = [*container["command"], *container["args"]]
+        command = ["sh", str(mounted / "prepare.sh")]
         return subprocess.Popen(
             command, env=environment, text=True, start_new_session=True, stdout=subprocess.PIPE
         )
@@ -391,11 +439,12 @@ def test_a_killed_first_start_of_the_database_begins_anew(
 def test_a_database_that_is_there_is_left_alone(
     first_start: Callable[[], subprocess.Popen[str]], tmp_path: Path
 ) -> None:
-    """A restart of the pod does not touch the data."""
+    """A restart of the pod does not touch the data; its roles are looked after each time."""
     fill(tmp_path / "volume" / "pgdata", databases=4)
     ended = first_start()
     assert (ended.communicate(timeout=20)[0], ended.returncode) == ("", 0)
     assert not (tmp_path / "volume" / "starts").exists()
+    assert (tmp_path / "volume" / "roles").read_text() == f"{tmp_path}/volume/pgdata\n"
 
 
 @pytest.mark.parametrize(
@@ -520,7 +569,38 @@ def test_no_password_in_git(helm: Helm, environment: str) -> None:
             if re.search("PASSWORD|SECRET|TOKEN|KEY", entry["name"]):
                 assert entry["name"].endswith("_FILE")
                 assert entry["value"].startswith("/run/secrets/")
-    assert secrets == {"postgresql"}
+    assert secrets == {"postgresql", "postgresql-owner", "postgresql-superuser", "orders-reader"}
+
+
+def mounted(pod: Manifest) -> dict[str, set[str]]:
+    """The files of Secrets that each container of a pod has, by container."""
+    volumes = {v["name"]: v["secret"] for v in pod.get("volumes", []) if "secret" in v}
+    return {
+        c["name"]: {
+            f"{volumes[m['name']]['secretName']}/{item['key']}"
+            for m in c.get("volumeMounts", [])
+            if m["name"] in volumes
+            for item in volumes[m["name"]]["items"]
+        }
+        for c in containers(pod)
+    }
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_each_has_the_passwords_that_it_needs(helm: Helm, environment: str) -> None:
+    """The app never sees the owner's or the server's password, the migration not the app's, the server itself none."""
+    seen = {who: mounted(pod) for who, pod in pod_specs(helm.environment(environment)).items()}
+    passwords = {"postgresql/password", "postgresql-owner/password", "postgresql-superuser/password"}
+    assert seen == {
+        "Deployment/manual-app": {"manual-app": {"postgresql/password", "orders-reader/token"}},
+        f"Job/{MIGRATION}": {"migrate": {"postgresql-owner/password"}},
+        "StatefulSet/postgresql": {"prepare": passwords, "postgresql": set()},
+        "Deployment/rates": {"rates": set()},
+    }
+    made = pipelines.load(ROOT).app.secrets
+    assert {f"{name}/{key}" for name, keys in made.items() for key in keys} == passwords | {
+        "orders-reader/token"
+    }
 
 
 @pytest.mark.parametrize(("environment", "replicas"), [("dev", 1), ("stage", 2), ("prod", 2)])
@@ -575,7 +655,11 @@ def test_network_policies(helm: Helm) -> None:
         "postgresql": {"StatefulSet/postgresql"},
         "rates": {"Deployment/rates"},
     }
-    assert "from" not in policies["manual-app"]["ingress"][0]
+    users, operators = policies["manual-app"]["ingress"]
+    assert ("from" in users, [one["port"] for one in users["ports"]]) == (False, [8080])
+    [monitoring] = operators["from"]
+    assert monitoring == {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    assert [one["port"] for one in operators["ports"]] == [9090]
     [to_database] = policies["postgresql"]["ingress"]
     assert selected(to_database["from"][0]["podSelector"]) == {app, migration}
     [to_rates] = policies["rates"]["ingress"]
@@ -585,16 +669,30 @@ def test_network_policies(helm: Helm) -> None:
     assert selected(rates["to"][0]["podSelector"]) == {"Deployment/rates"}
 
 
-def test_app_and_database_agree() -> None:
-    """The app asks for the database, the user and the Secret that the database was made with."""
+def test_metrics_are_for_operators(helm: Helm) -> None:
+    """No Service leads to the port of /metrics; who may ask there is a value, and nobody may where it is empty."""
+    manifests = helm.environment("prod")
+    [container] = pod_specs(manifests)["Deployment/manual-app"]["containers"]
+    ports = {one["name"]: one["containerPort"] for one in container["ports"]}
+    assert ports == {"http": 8080, "ops": 9090}
+    targets = {port["targetPort"] for m in manifests if m["kind"] == "Service" for port in m["spec"]["ports"]}
+    assert not targets & {"ops", 9090}
+    closed = helm.render("prod", helm.values("prod") | {"metrics": {"namespace": ""}})
+    [only] = find(closed, "NetworkPolicy/manual-app")["spec"]["ingress"]
+    assert [one["port"] for one in only["ports"]] == [8080]
+
+
+def test_app_and_database_agree(helm: Helm) -> None:
+    """App and migration ask for the database, the roles and the Secrets that the database was made with; so does CI."""
     values = load(CHART / "values.yaml")
     made = load(CHART / "charts/postgresql/values.yaml")["auth"] | values["postgresql"].get("auth", {})
     asked = values["database"]
-    assert (asked["name"], asked["user"], asked["existingSecret"]) == (
-        made["database"],
-        made["username"],
-        made["existingSecret"],
-    )
+    assert asked["name"] == made["database"]
+    for ours, theirs in ((asked, made["app"]), (asked["owner"], made["owner"])):
+        assert (ours["user"], ours["existingSecret"]) == (theirs["username"], theirs["existingSecret"])
+    [prepare] = pod_specs(helm.environment("dev"))["StatefulSet/postgresql"]["initContainers"]
+    chart = {one["name"]: one["value"] for one in prepare["env"] if "value" in one}
+    assert pipelines.load(ROOT).ci.services["postgresql"].environment == chart
     assert asked["host"] == "postgresql"
 
 

@@ -21,12 +21,19 @@ def main() -> int:
     import structlog
 
     from manual_app import app, logs, server
+    from manual_app.metrics import Metrics
 
     logs.configure()
     log = structlog.get_logger()
     log.info("starting", build=configured.build.build, revision=configured.build.revision)
+    metrics = Metrics(configured.build)
     try:
-        server.server(app.create(configured), configured.port).run()
+        metrics.serve(configured.ops_port)
+    except OSError:
+        log.error("not started", port=configured.ops_port, hint="is the port taken?")
+        return 3
+    try:
+        server.server(app.create(configured, metrics), configured.port).run()
     except SystemExit as end:  # uvicorn raises the signal again once it has stopped
         if end.code:
             log.error("not started", port=configured.port, hint="is the port taken?")

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from manual_app import api, errors, ops, page
+from manual_app import api, errors, ops, page, readers
 from manual_app.body import BodyLimit
 from manual_app.database import Database
 from manual_app.envelope import Envelope
@@ -15,9 +15,10 @@ from manual_app.rates import Rates
 from manual_app.settings import Settings
 
 
-def create(settings: Settings) -> ASGIApp:
-    """Return the whole service. It starts without its database and takes orders when that is there."""
-    metrics = Metrics(settings.build)
+def create(settings: Settings, metrics: Metrics) -> ASGIApp:
+    """Return the whole service, which counts in `metrics`. It starts without its database and takes orders when that
+    is there.
+    """
     database = Database(settings.database, metrics)
     rates = Rates(settings.rates_url, settings.rates_timeout, metrics)
 
@@ -35,8 +36,12 @@ def create(settings: Settings) -> ASGIApp:
         redirect_slashes=False,
         lifespan=lifespan,
     )
-    errors.install(app)
-    app.include_router(page.routes(settings.build, database, rates))
-    app.include_router(api.routes(database, rates, metrics))
-    app.include_router(ops.routes(settings.build, database, metrics))
+    routers = (
+        page.routes(settings.build, database, rates),
+        api.routes(database, rates, metrics, readers.only(settings.orders_token_file)),
+        ops.routes(settings.build, database),
+    )
+    for router in routers:
+        app.include_router(router)
+    errors.install(app, [*app.routes, *(route for router in routers for route in router.routes)])
     return Envelope(BodyLimit(app), metrics)

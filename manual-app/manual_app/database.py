@@ -81,7 +81,7 @@ class Database:
 
     async def revision(self, seconds: float = 0.9) -> str | None:
         """Return the revision of the schema; quick enough for a probe that waits one second."""
-        return await self.run(stored_revision, seconds)
+        return await self.run(lambda connection: connect.revision(connection.exec_driver_sql), seconds)
 
     def _transaction(self, work: Callable[[Connection], T], deadline: float) -> T:
         with self._engine.begin() as connection:
@@ -94,11 +94,6 @@ class Database:
         self._metrics.database_errors.inc()
         reason = (str(error).splitlines() or [""])[0][:300]
         log.warning("database unavailable", kind=type(error).__name__, reason=reason)
-
-
-def stored_revision(connection: Connection) -> str | None:
-    """Return the schema's revision, None when no migration ever ran."""
-    return connect.revision(connection.exec_driver_sql)
 
 
 def schema_trouble(found: str | None) -> list[str]:

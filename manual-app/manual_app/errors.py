@@ -1,17 +1,20 @@
 """Answers when something is wrong: always JSON with `error` (what) and `hint` (what to do)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match, Route
 
 MAX_BODY_BYTES = 64 * 1024
 
 _HINTS = {
+    401: "send Authorization: Bearer and the token; the README says where it is",
     404: "GET / shows what this service offers",
     405: "see the Allow header",
+    415: "send Content-Type: application/json",
 }
 
 
@@ -32,8 +35,8 @@ def answer(
     return JSONResponse({"error": error, "hint": hint, **more}, status, headers)
 
 
-def install(app: FastAPI) -> None:
-    """Make every error of `app` answer in that shape."""
+def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Make every error of `app`, which serves `routes`, answer in that shape."""
 
     @app.exception_handler(Unavailable)
     async def unavailable(request: Request, exc: Unavailable) -> JSONResponse:
@@ -50,7 +53,8 @@ def install(app: FastAPI) -> None:
         if exc.status_code == 400:  # FastAPI's word for a body that its JSON parser gives up on
             return _refused(["body: not readable as JSON"])
         hint = _HINTS.get(exc.status_code, "see /openapi.json")
-        return answer(exc.status_code, exc.detail, hint, exc.headers)
+        headers = {"Allow": _allowed(routes, request)} if exc.status_code == 405 else exc.headers
+        return answer(exc.status_code, exc.detail, hint, headers)
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, exc: Exception) -> JSONResponse:
@@ -61,6 +65,15 @@ def body_too_large() -> JSONResponse:
     """Return the answer to a body over the limit; the rest of it is not read."""
     hint = f"send at most {MAX_BODY_BYTES // 1024} KiB"
     return answer(413, "the request's body is too large", hint, {"Connection": "close"})
+
+
+def _allowed(routes: Sequence[BaseRoute], request: Request) -> str:
+    """Return the methods of all routes with this path; Starlette names those of the first alone."""
+    methods: set[str] = set()
+    for route in routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            methods |= route.methods or set()
+    return ", ".join(sorted(methods))
 
 
 def _refused(reasons: list[str]) -> JSONResponse:

@@ -1,7 +1,12 @@
-"""What Prometheus reads at /metrics: one registry per application, names that begin with manual_app_."""
+"""What Prometheus reads at /metrics: one registry per application, names that begin with manual_app_.
+
+It reads on a port of its own, which users do not reach: how much is sold is not everybody's.
+"""
+
+from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.exposition import generate_latest
+from prometheus_client.exposition import start_wsgi_server
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
@@ -51,6 +56,7 @@ class Metrics:
         self.requests.labels(method if method in _METHODS else "other", route, status).inc()
         self.seconds.labels(route).observe(seconds)
 
-    def text(self) -> bytes:
-        """Return everything in Prometheus' text format."""
-        return generate_latest(self.registry)
+    def serve(self, port: int, host: str = "0.0.0.0") -> WSGIServer:  # noqa: S104
+        """Answer everything in Prometheus' text format on `port`, in a thread; OSError when that is taken."""
+        made, _ = start_wsgi_server(port, host, self.registry)
+        return made

@@ -42,7 +42,9 @@ def main() -> int:
     from manual_app.migrations import upgrade
 
     try:
-        changed = upgrade.upgrade(lambda: connect.connect(database, _STATEMENT_SECONDS))
+        changed = upgrade.upgrade(
+            lambda: connect.connect(database, _STATEMENT_SECONDS), settings.read_app_user()
+        )
     except (SQLAlchemyError, psycopg.Error, CommandError) as error:
         _say(
             "migration failed, nothing was changed",

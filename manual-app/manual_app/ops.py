@@ -1,30 +1,49 @@
-"""What Kubernetes, Prometheus and `delivery verify` ask: alive, ready, which build, how it goes."""
-
-from dataclasses import asdict
+"""What Kubernetes and `delivery verify` ask: alive, ready, which build. The counters are on the port of operators."""
 
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, Field
 
+from manual_app.contract import Refusal, Responses
 from manual_app.database import Database, schema_trouble
 from manual_app.errors import Unavailable, answer
-from manual_app.metrics import Metrics
 from manual_app.settings import Build
 
-QUIET = ("/healthz", "/readyz", "/metrics")
+QUIET = ("/healthz", "/readyz")
 """Asked every second; not worth a line in the log each time."""
 
+_NOT_READY: Responses = {
+    503: {
+        "model": Refusal,
+        "description": "Not ready, with the reasons",
+        "headers": {"Retry-After": {"required": True, "schema": {"type": "integer"}}},
+    }
+}
 
-def routes(build: Build, database: Database, metrics: Metrics) -> APIRouter:
-    """Return the routes for probes and scrapes."""
+
+class Alive(BaseModel):
+    """The process is up."""
+
+    status: str
+
+
+class Ready(BaseModel):
+    """Orders can be taken."""
+
+    status: str
+    schema_: str = Field(alias="schema")
+
+
+def routes(build: Build, database: Database) -> APIRouter:
+    """Return the routes for probes, and for who wants to know what runs."""
     router = APIRouter(tags=["operations"])
 
     @router.get("/healthz")
-    async def healthz() -> dict[str, str]:
+    async def healthz() -> Alive:
         """Say that the process is up; touches nothing else."""
-        return {"status": "ok"}
+        return Alive(status="ok")
 
-    @router.get("/readyz", response_model=None)
+    @router.get("/readyz", response_model=Ready, responses=_NOT_READY)
     async def readyz() -> Response:
         """Say whether orders can be taken: database reachable and migrations current."""
         try:
@@ -38,13 +57,8 @@ def routes(build: Build, database: Database, metrics: Metrics) -> APIRouter:
         return JSONResponse({"status": "ready", "schema": found})
 
     @router.get("/version")
-    async def version() -> dict[str, str]:
+    async def version() -> Build:
         """Say which build this is and where it runs."""
-        return asdict(build)
-
-    @router.get("/metrics")
-    async def prometheus() -> PlainTextResponse:
-        """Show the counters in Prometheus' text format."""
-        return PlainTextResponse(metrics.text(), media_type=CONTENT_TYPE_LATEST)
+        return build
 
     return router

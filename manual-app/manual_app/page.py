@@ -1,4 +1,4 @@
-"""The page at /: what runs here, whether its neighbours answer, and the latest orders."""
+"""The page at /: what runs here, and whether its neighbours answer. It shows no order: everybody sees it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,17 +7,13 @@ from pathlib import Path
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from sqlalchemy import Connection
 
-from manual_app import orders
-from manual_app.api import Order
-from manual_app.database import Database, schema_trouble, stored_revision
+from manual_app.database import Database, schema_trouble
 from manual_app.errors import Unavailable
 from manual_app.rates import Rates
 from manual_app.settings import Build
 
 _HERE = Path(__file__).parent
-_LATEST = 10
 
 
 def routes(build: Build, database: Database, rates: Rates) -> APIRouter:
@@ -29,9 +25,9 @@ def routes(build: Build, database: Database, rates: Rates) -> APIRouter:
 
     @router.api_route("/", methods=["GET", "HEAD"])
     async def page() -> HTMLResponse:
-        (trouble, latest), rates_trouble = await asyncio.gather(_ask_database(database), _ask_rates(rates))
+        trouble, rates_trouble = await asyncio.gather(_ask_database(database), _ask_rates(rates))
         html = templates.get_template("page.html").render(
-            build=build, orders=latest, database_trouble=trouble, rates_trouble=rates_trouble
+            build=build, database_trouble=trouble, rates_trouble=rates_trouble
         )
         return HTMLResponse(html)
 
@@ -47,17 +43,12 @@ def _asset(content: bytes, media_type: str) -> Callable[[], Awaitable[Response]]
     return serve
 
 
-async def _ask_database(database: Database) -> tuple[str | None, list[Order]]:
-    def work(connection: Connection) -> tuple[str | None, list[Order]]:
-        reasons = schema_trouble(stored_revision(connection))
-        if reasons:
-            return reasons[0], []
-        return None, [Order.of(row) for row in orders.latest(_LATEST)(connection)]
-
+async def _ask_database(database: Database) -> str | None:
     try:
-        return await database.run(work)
+        reasons = schema_trouble(await database.revision())
     except Unavailable as away:
-        return away.error, []
+        return away.error
+    return reasons[0] if reasons else None
 
 
 async def _ask_rates(rates: Rates) -> str | None:

@@ -7,7 +7,7 @@ newer schema. So a migration may add, but must leave what the build before it re
 
 import re
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest revision in migrations/versions (a test holds the two together)."""
 
 

@@ -1,6 +1,6 @@
 """What the environment says: every setting of the service, read and checked once at the start.
 
-The database password is never among them: only the path of the file that holds it.
+Neither the database's password nor the token is among them: only the path of the file that holds it.
 """
 
 import math
@@ -48,7 +48,9 @@ class Settings:
     database: DatabaseSettings
     rates_url: str
     rates_timeout: float
+    orders_token_file: Path
     port: int
+    ops_port: int
 
 
 def read(env: Mapping[str, str] = os.environ) -> Settings:
@@ -73,7 +75,13 @@ def read(env: Mapping[str, str] = os.environ) -> Settings:
         database=read_database(env),
         rates_url=rates_url,
         rates_timeout=_seconds(env, "RATES_TIMEOUT_SECONDS", 2.0),
+        orders_token_file=Path(
+            _required(
+                env, "ORDERS_TOKEN_FILE", "the path of the file that holds the token of who reads orders"
+            )
+        ),
         port=_port(env, "PORT", 8080),
+        ops_port=_port(env, "OPS_PORT", 9090),
     )
 
 
@@ -88,6 +96,11 @@ def read_database(env: Mapping[str, str] = os.environ) -> DatabaseSettings:
             _required(env, "DATABASE_PASSWORD_FILE", "the path of the file that holds the password")
         ),
     )
+
+
+def read_app_user(env: Mapping[str, str] = os.environ) -> str:
+    """Return the role that the service asks the database as: the migration lets it read and write."""
+    return env.get("DATABASE_APP_USER") or "manual_app"
 
 
 def _required(env: Mapping[str, str], name: str, meaning: str) -> str:

@@ -15,7 +15,7 @@ import real_service  # noqa: E402
 from manual_app import connect  # noqa: E402
 from manual_app.migrations import upgrade  # noqa: E402
 from manual_app.settings import DatabaseSettings  # noqa: E402
-from real_postgres import Postgres  # noqa: E402
+from real_postgres import APP, Postgres, owned  # noqa: E402
 from real_rates import RatesServer  # noqa: E402
 
 # Silent: requests are logged after their answer, so between tests. test_process.py reads the real log.
@@ -35,7 +35,7 @@ def postgres() -> Iterator[Postgres]:
 def template(postgres: Postgres) -> str:
     """The name of a database whose schema is current and that nobody uses, to be copied."""
     database = postgres.database()
-    assert upgrade.upgrade(lambda: connect.connect(database))
+    assert upgrade.upgrade(lambda: connect.connect(owned(database)), APP)
     return database.name
 
 

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import psycopg
 from manual_app.settings import DatabaseSettings
 
 PASSWORD = "s3cret-of-the-tests"
-_ADMIN = "postgres"
+OWNER, APP = "manual_app_owner", "manual_app"
 
 
 def _binaries() -> Path:
@@ -38,17 +38,30 @@ def _copy(install: Path, to: Path) -> Path:
     return to / package.name / install.name
 
 
+def owned(database: DatabaseSettings) -> DatabaseSettings:
+    """Return the migration's settings for the same database."""
+    return replace(database, user=OWNER)
+
+
 @dataclass
 class Postgres:
     """One server with password authentication on 127.0.0.1."""
 
     home: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="manual-app-pg-")))
     port: int = 0
+    admin: str = "postgres"
     _process: subprocess.Popen[bytes] | None = None
     _names: Any = field(default_factory=lambda: count(1))
 
     def create(self) -> None:
-        """Make an empty server and the role that the service uses."""
+        """Make an empty server, the role that owns the schema and the one that the service uses."""
+        self.initialise()
+        self.start()
+        for role in (OWNER, APP):
+            self.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'")
+
+    def initialise(self) -> None:
+        """Make the data of an empty server, whose own role is `admin`."""
         self.home.chmod(0o755)
         self._install = _binaries()
         # PostgreSQL will not run as root; whoever runs it then may not be able to look into the venv.
@@ -67,15 +80,13 @@ class Postgres:
         secret.chmod(0o644)
         if self._user:
             os.chown(data, nobody.pw_uid, nobody.pw_gid)
-        self._run(
-            "initdb", "-D", str(data), "-U", _ADMIN, "--pwfile", str(secret), "--auth=scram-sha-256",
+        self.run(
+            "initdb", "-D", str(data), "-U", self.admin, "--pwfile", str(secret), "--auth=scram-sha-256",
             "--set=scram_iterations=1", "--encoding=UTF8", "--locale=C", "--no-sync",
         )  # fmt: skip
-        self.start()
-        self.execute(f"CREATE ROLE manual_app LOGIN PASSWORD '{PASSWORD}'")
 
-    def start(self) -> None:
-        """Start, and return once it answers."""
+    def start(self, **login: str) -> None:
+        """Start, and return once it answers; `login` where the administrator's is another by now."""
         options = {
             "listen_addresses": "127.0.0.1",
             "port": self.port,
@@ -90,7 +101,7 @@ class Postgres:
             self._process = subprocess.Popen(command, cwd="/", stdout=log, stderr=log, **self._user)
         for _ in range(100):
             try:
-                self.execute("SELECT 1")
+                self.execute("SELECT 1", **login)
             except psycopg.OperationalError:
                 time.sleep(0.05)
             else:
@@ -118,29 +129,47 @@ class Postgres:
         shutil.rmtree(self.home)
 
     def database(self, like: str = "template1") -> DatabaseSettings:
-        """Return the settings for a new database, a copy of `like`."""
+        """Return the service's settings for a new database, a copy of `like`."""
         name = f"orders_{next(self._names)}"
-        self.execute(f"CREATE DATABASE {name} OWNER manual_app TEMPLATE {like}")
-        return DatabaseSettings("127.0.0.1", self.port, name, "manual_app", self.home / "password")
+        self.execute(f"CREATE DATABASE {name} OWNER {OWNER} TEMPLATE {like}")
+        return DatabaseSettings("127.0.0.1", self.port, name, APP, self.home / "password")
 
-    def execute(self, statement: str, database: str = _ADMIN) -> list[tuple[Any, ...]]:
-        """Run one statement as administrator and return its rows."""
+    def execute(
+        self, statement: str, database: str = "postgres", user: str = "", password: str = PASSWORD
+    ) -> list[tuple[Any, ...]]:
+        """Run one statement, as administrator unless told otherwise, and return its rows."""
         with psycopg.connect(
-            host="127.0.0.1", port=self.port, user=_ADMIN, dbname=database, password=PASSWORD, autocommit=True
+            host="127.0.0.1",
+            port=self.port,
+            user=user or self.admin,
+            dbname=database,
+            password=password,
+            autocommit=True,
         ) as connection:
             cursor = connection.execute(statement)
             return cursor.fetchall() if cursor.description else []
 
+    def run(self, name: str, *arguments: str, **env: str) -> str:
+        """Run a program, PostgreSQL's own before others of its name, as the server's user; its output."""
+        binaries = self._install / "bin"
+        program = binaries / name
+        done = subprocess.run(
+            [str(program) if program.exists() else name, *arguments],
+            cwd="/",
+            env=os.environ | {"PATH": f"{binaries}:{os.environ['PATH']}"} | env,
+            check=True,
+            capture_output=True,
+            text=True,
+            **self._user,
+        )
+        return done.stdout + done.stderr
+
     def _runs(self) -> bool:
         try:
-            self._run("postgres", "--version")
+            self.run("postgres", "--version")
         except (OSError, subprocess.CalledProcessError):
             return False
         return True
-
-    def _run(self, name: str, *arguments: str) -> None:
-        command = [str(self._install / "bin" / name), *arguments]
-        subprocess.run(command, cwd="/", check=True, capture_output=True, **self._user)
 
     def _signal(self, number: int) -> None:
         assert self._process is not None

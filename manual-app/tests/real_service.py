@@ -11,22 +11,33 @@ from pathlib import Path
 
 import httpx
 from manual_app import app, server
+from manual_app.metrics import Metrics
 from manual_app.settings import Build, DatabaseSettings, Settings
 from starlette.types import ASGIApp
 
 HERE = Path(__file__).resolve().parents[1]
+TOKEN = "t0ken-of-the-tests"
 BUILD = Build(version="1.4.0", build="57", revision="0123456789abcdef", environment="stage")
+
+
+def token_file(database: DatabaseSettings) -> Path:
+    """Return the file that holds the token, beside the password."""
+    file = database.password_file.with_name("token")
+    file.write_text(f"{TOKEN}\n")
+    return file
 
 
 def settings(database: DatabaseSettings, rates_url: str, rates_timeout: float = 0.5) -> Settings:
     """Return settings for a service of the tests."""
-    return Settings(BUILD, database, rates_url, rates_timeout, port=8080)
+    return Settings(BUILD, database, rates_url, rates_timeout, token_file(database), port=8080, ops_port=9090)
 
 
 @contextmanager
-def serving(what: Settings | ASGIApp) -> Iterator[httpx.Client]:
-    """Serve on a free port in a thread; give the client that asks it."""
-    made = server.server(app.create(what) if isinstance(what, Settings) else what, 0, "127.0.0.1")
+def serving(what: Settings | ASGIApp, metrics: Metrics | None = None) -> Iterator[httpx.Client]:
+    """Serve on a free port in a thread; give the client that asks it, who has the token."""
+    if isinstance(what, Settings):
+        what = app.create(what, metrics or Metrics(what.build))
+    made = server.server(what, 0, "127.0.0.1")
     thread = threading.Thread(target=made.run)
     thread.start()
     while not made.started:
@@ -34,7 +45,8 @@ def serving(what: Settings | ASGIApp) -> Iterator[httpx.Client]:
         time.sleep(0.005)
     port = made.servers[0].sockets[0].getsockname()[1]
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20, verify=False) as client:
+        url, token = f"http://127.0.0.1:{port}", {"Authorization": f"Bearer {TOKEN}"}
+        with httpx.Client(base_url=url, headers=token, timeout=20, verify=False) as client:
             yield client
     finally:
         made.should_exit = True
@@ -55,6 +67,7 @@ def environment(database: DatabaseSettings, **more: str) -> dict[str, str]:
         "DATABASE_NAME": database.name,
         "DATABASE_USER": database.user,
         "DATABASE_PASSWORD_FILE": str(database.password_file),
+        "ORDERS_TOKEN_FILE": str(token_file(database)),
         **more,
     }
 

@@ -9,13 +9,14 @@ from contextlib import ExitStack
 
 import psycopg
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from manual_app import connect, migrate, orders, revision
 from manual_app.migrations import upgrade
 from manual_app.settings import DatabaseSettings
-from real_postgres import PASSWORD, Postgres
+from real_postgres import APP, PASSWORD, Postgres, owned
 from real_service import environment, order, process, serving, settings
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
@@ -31,7 +32,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr(migrate, "print", lambda line, flush: printed.append(line), raising=False)
 
     def run(database: DatabaseSettings) -> tuple[int, list[dict[str, object]]]:
-        for name, value in environment(database).items():
+        for name, value in environment(owned(database)).items():
             monkeypatch.setenv(name, value)
         printed.clear()
         code = migrate.main()
@@ -57,11 +58,11 @@ def test_two_jobs_at_once_do_not_collide(postgres: Postgres) -> None:
     """Two migrations that start together both succeed: one does the work, the other waits for it."""
     database = postgres.database()
     with ExitStack() as stack:
-        gate = stack.enter_context(connect.connect(database))
+        gate = stack.enter_context(connect.connect(owned(database)))
         gate.execute(f"SELECT pg_advisory_xact_lock({upgrade.LOCK})")
         jobs = []
         for _ in range(2):
-            jobs.append(stack.enter_context(process("manual_app.migrate", environment(database))))
+            jobs.append(stack.enter_context(process("manual_app.migrate", environment(owned(database)))))
             stack.callback(jobs[-1].kill)
         waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
         deadline = time.monotonic() + 20
@@ -87,7 +88,11 @@ def test_nothing_to_do_is_quick(migrated: DatabaseSettings) -> None:
         "print([name for name in ('alembic', 'sqlalchemy', 'fastapi', 'structlog') if name in sys.modules])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment(migrated), check=True, capture_output=True, text=True
+        [sys.executable, "-c", code],
+        env=environment(owned(migrated)),
+        check=True,
+        capture_output=True,
+        text=True,
     )
     assert "schema is current" in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"
@@ -163,3 +168,47 @@ def test_code_and_revisions_agree(migrated: DatabaseSettings) -> None:
     )
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), orders.METADATA) == []
+
+
+def test_the_service_owns_nothing(postgres: Postgres, template: str) -> None:
+    """The role of the service places orders and reads them; it changes none, makes no table, and sees no password."""
+    database = postgres.database(template)
+    allowed = (
+        "SELECT * FROM orders",
+        "SELECT * FROM alembic_version",
+        "INSERT INTO orders (customer, item, quantity, unit_price, currency, discount_percent, discount_eur, "
+        "total_eur, rate, total) VALUES ('Ada', 'lamp', 1, 1, 'EUR', 0, 0, 1, 1, 1)",
+    )
+    refused = (
+        "UPDATE orders SET total = 0",
+        "DELETE FROM orders",
+        "TRUNCATE orders",
+        "DROP TABLE orders",
+        "CREATE TABLE mine (id int)",
+        "UPDATE alembic_version SET version_num = '0099'",
+        "SELECT * FROM pg_authid",
+    )
+    with connect.connect(database) as connection:
+        connection.autocommit = True
+        for statement in allowed:
+            connection.execute(statement)
+        for statement in refused:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement)
+
+
+def test_a_schema_that_the_service_owned_is_taken_over(postgres: Postgres, run: Run) -> None:
+    """A database of the version before, whose rights were one role's, gets those of today; its orders stay."""
+    database = postgres.database()
+    made = upgrade.config()
+    engine = create_engine(
+        "postgresql+psycopg://", creator=lambda: connect.connect(owned(database)), poolclass=NullPool
+    )
+    with engine.begin() as connection:
+        made.attributes["connection"] = connection
+        command.upgrade(made, "0001")
+    postgres.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {APP}", database.name)
+    code, [line] = run(database)
+    assert (code, line["event"]) == (0, "schema migrated")
+    with connect.connect(database) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute("DELETE FROM orders")

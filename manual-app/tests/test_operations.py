@@ -1,6 +1,8 @@
 """What operators ask: alive, ready, which build, counters; and the headers on whatever is answered."""
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -42,12 +44,12 @@ def test_ready_with_a_current_schema_only(postgres: Postgres, rates: RatesServer
         response = client.get("/readyz")
         assert response.status_code == 503
         assert response.json()["reasons"] == [
-            "migrations are not current: schema is at nothing, this build needs 0001"
+            "migrations are not current: schema is at nothing, this build needs 0002"
         ]
         refused = client.post("/orders", json=order(currency="EUR"))
         assert refused.status_code == 503
         assert "python -m manual_app.migrate" in refused.json()["hint"]
-        for found, status in (("0000", 503), ("0001", 200), ("0002", 200), ("bogus", 503)):
+        for found, status in (("0001", 503), ("0002", 200), ("0003", 200), ("bogus", 503)):
             postgres.execute("CREATE TABLE IF NOT EXISTS alembic_version (version_num text)", database.name)
             postgres.execute("GRANT ALL ON alembic_version TO manual_app", database.name)
             postgres.execute("TRUNCATE alembic_version", database.name)
@@ -61,7 +63,7 @@ def test_ready_after_migration(service: httpx.Client) -> None:
     """With the database reachable and the migrations current the service is ready."""
     response = service.get("/readyz")
     assert response.status_code == 200
-    assert response.json() == {"status": "ready", "schema": "0001"}
+    assert response.json() == {"status": "ready", "schema": "0002"}
 
 
 def test_ready_without_rates(service: httpx.Client, rates: RatesServer) -> None:
@@ -95,7 +97,7 @@ def test_security_headers_on_every_answer(
 def test_unexpected_errors_answer_in_the_same_shape() -> None:
     """A mistake of ours is a 500 without its traceback, with the same headers; the log has the details."""
     app = FastAPI()
-    errors.install(app)
+    errors.install(app, app.routes)
 
     @app.get("/broken")
     async def broken() -> None:
@@ -132,15 +134,18 @@ def test_request_id_is_kept_or_made(service: httpx.Client) -> None:
         assert len(made) == 32
 
 
-def test_metrics_have_their_names(service: httpx.Client, rates: RatesServer) -> None:
-    """Prometheus finds requests by route, durations, orders, rates by outcome, errors and the build."""
-    stored = service.post("/orders", json=order(currency="USD")).json()
-    rates.behave(seconds=5)
-    service.post("/orders", json=order(currency="USD"))
-    service.get(f"/orders/{stored['id']}")
-    service.get("/no/such/page")
-    service.request("BREW", "/orders")
-    response = service.get("/metrics")
+def test_metrics_have_their_names(migrated: DatabaseSettings, rates: RatesServer) -> None:
+    """On a port of its own Prometheus finds requests by route, durations, orders, rates, errors and the build."""
+    metrics = Metrics(BUILD)
+    with serving(settings(migrated, rates.url), metrics) as service, on_its_own_port(metrics) as ops:
+        stored = service.post("/orders", json=order(currency="USD")).json()
+        rates.behave(seconds=5)
+        service.post("/orders", json=order(currency="USD"))
+        service.get(f"/orders/{stored['id']}")
+        service.get("/no/such/page")
+        service.request("BREW", "/orders")
+        assert service.get("/metrics").status_code == 404
+        response = httpx.get(f"{ops}/metrics", trust_env=False)
     assert response.headers["Content-Type"].startswith("text/plain; version=")
     samples = {line.rsplit(" ", 1)[0] for line in response.text.splitlines() if not line.startswith("#")}
     assert samples >= {
@@ -157,6 +162,15 @@ def test_metrics_have_their_names(service: httpx.Client, rates: RatesServer) -> 
     }
     assert 'method="other"' in response.text
     assert "BREW" not in response.text
+
+
+@contextmanager
+def on_its_own_port(metrics: Metrics) -> Iterator[str]:
+    """Serve the metrics on a free port; where."""
+    server = metrics.serve(0, "127.0.0.1")
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
 
 
 def assert_headers(response: httpx.Response) -> None:

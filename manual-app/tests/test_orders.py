@@ -77,11 +77,13 @@ WITHOUT = object()
 
 BAD: list[tuple[str, dict[str, Any], str]] = [
     ("customer missing", {"customer": WITHOUT}, "customer: field required"),
-    ("customer empty", {"customer": "  "}, "customer: string should have at least 1 character"),
+    ("customer empty", {"customer": ""}, "customer: string should have at least 1 character"),
+    ("customer blank", {"customer": " \u00a0 "}, "customer: must not be blank"),
     ("customer long", {"customer": "x" * 101}, "customer: string should have at most 100 characters"),
     ("customer number", {"customer": 7}, "customer: input should be a valid string"),
     ("customer NUL", {"customer": "A\0"}, "customer: may only hold printable characters"),
     ("customer escape", {"customer": "A\x1b[2J"}, "customer: may only hold printable characters"),
+    ("customer turned round", {"customer": "A\u202eB"}, "customer: may only hold printable characters"),
     ("customer half pair", {"customer": "A\ud800"}, "customer: "),
     ("item missing", {"item": WITHOUT}, "item: field required"),
     ("item long", {"item": "x" * 101}, "item: string should have at most 100 characters"),
@@ -91,12 +93,9 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("quantity broken", {"quantity": 1.5}, "quantity: input should be a valid integer"),
     ("quantity text", {"quantity": "12"}, "quantity: input should be a valid integer"),
     ("quantity true", {"quantity": True}, "quantity: input should be a valid integer"),
-    ("price zero", {"unit_price": "0.00"}, "unit_price: must be more than 0 and at most 1000000.00"),
-    (
-        "price too high",
-        {"unit_price": "1000000.01"},
-        "unit_price: must be more than 0 and at most 1000000.00",
-    ),
+    ("price zero", {"unit_price": "0.00"}, "unit_price: must be an amount in euros"),
+    ("price too high", {"unit_price": "1000000.01"}, "unit_price: must be an amount in euros"),
+    ("price with zeros", {"unit_price": "007.50"}, "unit_price: must be an amount in euros"),
     (
         "price negative",
         {"unit_price": "-1"},
@@ -111,11 +110,11 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("price power", {"unit_price": "1e3"}, "unit_price: must be an amount in euros with at most 2 decimals"),
     ("price comma", {"unit_price": "1,50"}, "unit_price: must be an amount in euros with at most 2 decimals"),
     ("price Arabic digits", {"unit_price": "١٢"}, "unit_price: must be an amount in euros"),
-    ("price endless", {"unit_price": "1" * 5000}, "unit_price: string should have at most 10 characters"),
+    ("price endless", {"unit_price": "1" * 5000}, "unit_price: must be an amount in euros"),
     ("price as number", {"unit_price": 19.99}, "unit_price: input should be a valid string"),
     ("currency unknown", {"currency": "XXX"}, "currency: must be one of AUD, CAD"),
     ("currency small", {"currency": "usd"}, "currency: must be one of"),
-    ("currency long", {"currency": "DOLLARS"}, "currency: string should have at most 3 characters"),
+    ("currency long", {"currency": "DOLLARS"}, "currency: must be one of"),
     ("field unknown", {"total": "0.01"}, "total: not a field of this request"),
 ]
 
@@ -132,6 +131,18 @@ def test_bad_input_is_refused_with_its_reason(
     assert response.json()["reasons"][0].startswith(reason)
     assert response.json()["hint"]
     assert service.get("/orders").json() == {"orders": []}
+
+
+def test_a_whole_number_with_a_point_is_one(service: httpx.Client) -> None:
+    """Some languages write 12 as 12.0, which in JSON is the same integer."""
+    taken = service.post("/orders", json=order(quantity=12.0, currency="EUR"))
+    assert (taken.status_code, taken.json()["quantity"]) == (201, 12)
+
+
+@pytest.mark.parametrize("price", ["0.01", "0.10", "0.5", "1", "19.9", "999999.99", "1000000", "1000000.00"])
+def test_prices_as_people_write_them(service: httpx.Client, price: str) -> None:
+    """From a cent to a million, with up to two decimals."""
+    assert service.post("/orders", json=order(unit_price=price, currency="EUR")).status_code == 201
 
 
 def test_all_reasons_are_named_at_once(service: httpx.Client) -> None:

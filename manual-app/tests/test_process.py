@@ -14,12 +14,17 @@ import pytest
 from manual_app.settings import DatabaseSettings, SettingsError, read
 from real_postgres import PASSWORD
 from real_rates import RatesServer
-from real_service import environment, order, process
+from real_service import TOKEN, environment, order, process
 
 
 @pytest.fixture
 def port() -> int:
     """A free port."""
+    return free_port()
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -28,7 +33,8 @@ def port() -> int:
 @pytest.fixture
 def env(migrated: DatabaseSettings, rates: RatesServer, port: int) -> dict[str, str]:
     """The environment of a good start."""
-    return environment(migrated, PORT=str(port), RATES_URL=rates.url, RATES_TIMEOUT_SECONDS="5")
+    ports = {"PORT": str(port), "OPS_PORT": str(free_port())}
+    return environment(migrated, **ports, RATES_URL=rates.url, RATES_TIMEOUT_SECONDS="5")
 
 
 @pytest.fixture
@@ -84,7 +90,7 @@ def test_sigterm_finishes_what_is_in_flight(
 
 
 def test_logs_are_json_and_hold_no_secret(env: dict[str, str], port: int, rates: RatesServer) -> None:
-    """Each line is JSON; requests carry my id, faults their reason; no password, no customer's name."""
+    """Each line is JSON; requests carry my id, faults their reason; no password, no token, no customer's name."""
     env["DATABASE_USER"] = "nobody_knows"
     rates.behave(status=500)
     with started(env, port) as pod:
@@ -94,6 +100,9 @@ def test_logs_are_json_and_hold_no_secret(env: dict[str, str], port: int, rates:
             for currency in ("EUR", "USD"):
                 sent = client.post("/orders", json=order(customer="Hedy Lamarr", currency=currency))
                 assert sent.status_code == 503
+            for token, status in ((TOKEN, 503), (f"{TOKEN}-almost", 401)):
+                asked = client.get("/orders", headers={"Authorization": f"Bearer {token}"})
+                assert asked.status_code == status
             assert client.get("/").status_code == 200
             assert client.get("/healthz").status_code == 200
         with socket.create_connection(("127.0.0.1", port)) as raw:
@@ -105,12 +114,13 @@ def test_logs_are_json_and_hold_no_secret(env: dict[str, str], port: int, rates:
     lines = [json.loads(line) for line in output.splitlines()]
     assert all({"event", "level", "timestamp"} <= set(line) for line in lines)
     traced = [line for line in lines if line.get("request_id") == "trace-7"]
-    assert [line.get("status") for line in traced if line["event"] == "request"] == [503, 503, 200]
+    assert [line.get("status") for line in traced if line["event"] == "request"] == [503, 503, 503, 401, 200]
     reasons = " ".join(str(line.get("reason")) for line in traced)
     assert 'password authentication failed for user "nobody_knows"' in reasons
     assert "the rates API answered 500" in reasons
     assert "/healthz" not in output
     assert PASSWORD not in output
+    assert TOKEN not in output
     assert "Hedy" not in output
 
 
@@ -122,6 +132,8 @@ def test_logs_are_json_and_hold_no_secret(env: dict[str, str], port: int, rates:
         ("DATABASE_HOST", ""),
         ("DATABASE_PORT", "tcp://10.0.0.1:5432"),
         ("DATABASE_PASSWORD_FILE", ""),
+        ("ORDERS_TOKEN_FILE", ""),
+        ("OPS_PORT", "metrics"),
         ("RATES_URL", "rates:8080"),
         ("RATES_TIMEOUT_SECONDS", "nan"),
         ("RATES_TIMEOUT_SECONDS", "31"),
@@ -143,10 +155,21 @@ def test_bad_settings_end_the_start(env: dict[str, str], module: str) -> None:
     assert output == "error: DATABASE_HOST is not set\nhint: set DATABASE_HOST to the database's host name\n"
 
 
-def test_taken_port_is_an_error(env: dict[str, str], port: int) -> None:
+def test_metrics_are_on_their_own_port(env: dict[str, str], port: int) -> None:
+    """What Prometheus asks is not where users are; the process serves both."""
+    with (
+        started(env, port),
+        httpx.Client(timeout=20, verify=False) as client,
+    ):
+        assert client.get(f"http://127.0.0.1:{port}/metrics").status_code == 404
+        assert "manual_app_build_info" in client.get(f"http://127.0.0.1:{env['OPS_PORT']}/metrics").text
+
+
+@pytest.mark.parametrize("name", ["PORT", "OPS_PORT"])
+def test_taken_port_is_an_error(env: dict[str, str], name: str) -> None:
     """A port that somebody else has ends the start with an error, not with a traceback."""
     with socket.socket() as other:
-        other.bind(("0.0.0.0", port))  # noqa: S104
+        other.bind(("0.0.0.0", int(env[name])))  # noqa: S104
         other.listen()
         pod = process("manual_app", env)
         output, _ = pod.communicate(timeout=10)

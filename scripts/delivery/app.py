@@ -13,6 +13,8 @@ HttpPath = Annotated[str, Field(pattern=r"^/\S*$")]
 # A value of a chart, or a field of a JSON document: a.b.c.
 Dotted = Annotated[str, Field(pattern=r"^[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*)*$")]
 SecretKey = Annotated[str, Field(pattern=r"^[\w-][\w.-]*$")]
+# One of app.secrets: SECRET/KEY.
+SecretFile = Annotated[str, Field(pattern=r"^[a-z0-9-]+/[\w-][\w.-]*$")]
 # A file of a container: in a folder, which is the container's own.
 ContainerFile = Annotated[str, Field(pattern=r"^(/[\w-][\w.-]*){2,}$")]
 # As compose has it: a folder, and options of the mount after a colon.
@@ -73,20 +75,28 @@ class Service(Container):
 
 
 class Request(Model):
-    """What is asked of the running app over HTTP, and the status that it must answer."""
+    """What is asked of the running app over HTTP, and the status that it must answer; `bearer` is sent as its token."""
 
     method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] = "GET"
     path: HttpPath
     body: Any = Field(default=None, alias="json")
+    bearer: SecretFile | None = None
     status: Annotated[int, Field(ge=100, le=599, strict=True)] = 200
 
 
+class Init(Model):
+    """What the app's image runs once before the app: its environment comes on top of the app's."""
+
+    command: Command
+    environment: dict[str, str] = Field(default_factory=dict)
+
+
 class AppContainer(Container):
-    """The app's container; `init` runs once before it, as the container of another."""
+    """The app's container; `init` runs once before it, in one of its own."""
 
     read_only: bool = True
     tmpfs: tuple[Tmpfs, ...] = ("/tmp",)  # noqa: S108
-    init: tuple[str, ...] = ()
+    init: Init | None = None
     requests: tuple[Request, ...] = ()
 
 

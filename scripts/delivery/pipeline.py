@@ -202,6 +202,10 @@ class Pipeline(Model):
                 raise ValueError(f"two environments share one {field}: {', '.join(seen)}")
         if BUILD in names:
             raise ValueError(f"an environment cannot be called {BUILD}: that is who signs what is built")
+        known = [f"{secret}/{key}" for secret, keys in self.app.secrets.items() for key in keys]
+        for request in self.ci.app.requests:
+            if request.bearer and request.bearer not in known:
+                raise ValueError(f"ci.app.requests: app.secrets has no {request.bearer}")
         self._approvers_can_approve()
         self._sites_fit(names)
         return self

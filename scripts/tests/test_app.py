@@ -6,14 +6,17 @@ import json
 import re
 import subprocess
 import sys
+import threading
 from dataclasses import asdict, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 from delivery import pipeline as pipelines
-from delivery.app import Check, Fields, Version
+from delivery.app import Check, Fields, Request, Version
 from delivery.build import dockerfile, image, provenance
 from delivery.errors import BadInput, Unknown
 from delivery.parts import docker, programs
@@ -67,6 +70,16 @@ def test_an_app_needs_three_lines(tmp_path: Path) -> None:
         ("APP_ENVIRONMENT: dev", "PORT: 8080", "ci.app.environment.PORT: Input should be a valid string"),
         ("method: POST", "method: SEND", "ci.app.requests.0.method"),
         ("status: 201", "status: '201'", "ci.app.requests.0.status"),
+        (
+            "bearer: orders-reader/token",
+            "bearer: orders-reader",
+            "ci.app.requests.2.bearer: String should match",
+        ),
+        (
+            "      command: [python, -m, manual_app.migrate]",
+            "      run: [x]",
+            "ci.app.init.command: Field required",
+        ),
         ("image: platform/postgresql", "picture: postgres", "ci.services.postgresql.image: Field required"),
         ("/ci/rates.py: ", "rates.py: ", "ci.services.rates.files.rates.py.*String should match"),
         ("/ci/rates.py: ", "/rates.py: ", "ci.services.rates.files./rates.py.*String should match"),
@@ -87,6 +100,51 @@ def test_a_wrong_description(tmp_path: Path, before: str, after: str, says: str)
     assert abs(number - start) <= 1 or ("required" in says and 0 <= start - number <= 6), (
         refused.value.message
     )
+
+
+def test_a_token_that_nobody_makes(tmp_path: Path) -> None:
+    """A request that names a secret which app.secrets does not have is refused before anything is run."""
+    text = TEXT.replace("bearer: orders-reader/token", "bearer: orders-reader/key")
+    (tmp_path / "pipeline.yaml").write_text(text)
+    with pytest.raises(BadInput, match=r"ci\.app\.requests: app\.secrets has no orders-reader/key"):
+        pipelines.load(tmp_path)
+
+
+def test_a_request_sends_the_token_and_shows_it_to_nobody(
+    world: World, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """`bearer` is sent as Authorization: Bearer with what was made for this run; what goes wrong does not repeat it."""
+    asked: list[str | None] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.headers["Authorization"])
+            self.send_response(200 if asked[-1] else 401)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    made = containers.Containers(
+        replace(world.context, pipeline=pipelines.load(ROOT)), "image", client=None, name="ci"
+    )
+    token = made.secret("orders-reader/token")
+    assert len(token) >= 32
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{server.server_port}", trust_env=False) as http:
+            ci._send(http, Request(path="/orders", bearer="orders-reader/token"), token)
+            ci._send(http, Request(path="/orders", status=401))
+            with pytest.raises(BadInput, match="answers 200: , not 404") as refused:
+                ci._send(http, Request(path="/orders", bearer="orders-reader/token", status=404), token)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert asked == [f"Bearer {token}", None, f"Bearer {token}"]
+    assert token not in f"{refused.value.message}{refused.value.hint}{''.join(capfd.readouterr())}"
 
 
 @pytest.mark.parametrize(

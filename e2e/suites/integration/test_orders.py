@@ -14,7 +14,7 @@ from e2e.suites.target import Object, Target, name, ready
 LIMIT = 60  # seconds until everything is Ready again
 
 
-def test_order_is_listed_and_fetched(http: httpx.Client) -> None:
+def test_order_is_listed_and_fetched(http: httpx.Client, reader: httpx.Client) -> None:
     """An order that was taken has the right price, is listed first and can be fetched."""
     wanted = order()
     taken = place(http, wanted)
@@ -22,8 +22,8 @@ def test_order_is_listed_and_fetched(http: httpx.Client) -> None:
     # 12 x 19.99 = 239.88, less 5 % = 227.886, to the cent.
     assert (taken["discount_percent"], taken["discount_eur"]) == (5, "11.99")
     assert (taken["total_eur"], taken["total"], taken["rate"]) == ("227.89", "227.89", "1")
-    assert stored(http, customer=wanted["customer"]) == [taken]
-    fetched = http.get(f"/orders/{taken['id']}")
+    assert stored(reader, customer=wanted["customer"]) == [taken]
+    fetched = reader.get(f"/orders/{taken['id']}")
     assert (fetched.status_code, fetched.json()) == (200, taken)
 
 
@@ -41,13 +41,15 @@ def test_order_lands_in_postgresql(http: httpx.Client, target: Target) -> None:
     assert float(row["total"]) == float(taken["total"])
 
 
-def test_order_survives_restarts(http: httpx.Client, target: Target, results: Results) -> None:
+def test_order_survives_restarts(
+    http: httpx.Client, reader: httpx.Client, target: Target, results: Results
+) -> None:
     """An order is still there, unchanged, after every pod of the service and its database was replaced."""
     taken = place(http, order())
     before = _restart(target, results)
     _wait_for_new_pods(target, before)
     _wait_for_service(http)
-    fetched = http.get(f"/orders/{taken['id']}")
+    fetched = reader.get(f"/orders/{taken['id']}")
     assert (fetched.status_code, fetched.json()) == (200, taken)
     later = place(http, order())
     assert later["id"] > taken["id"], "numbers are given once"

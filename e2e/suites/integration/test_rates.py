@@ -22,20 +22,20 @@ def test_rate_is_used(http: httpx.Client, rates: StandIn) -> None:
 
 
 @pytest.mark.parametrize("mode", ["error", "nonsense"])
-def test_rates_failing(http: httpx.Client, rates: StandIn, mode: str) -> None:
+def test_rates_failing(http: httpx.Client, reader: httpx.Client, rates: StandIn, mode: str) -> None:
     """While the API fails or talks nonsense, an order in dollars is refused with a hint and not stored."""
     rates.fault(mode)
     # Nonsense comes in eight kinds, one after the other.
     for _ in range(8 if mode == "nonsense" else 1):
         refused = order(currency="USD")
         _assert_refused(http.post("/orders", json=refused))
-        assert stored(http, customer=refused["customer"]) == []
-    _assert_euros_sell(http)
+        assert stored(reader, customer=refused["customer"]) == []
+    _assert_euros_sell(http, reader)
     rates.mend()
     place(http, order(currency="USD"))
 
 
-def test_rates_slow(http: httpx.Client, rates: StandIn) -> None:
+def test_rates_slow(http: httpx.Client, reader: httpx.Client, rates: StandIn) -> None:
     """A slow API holds nobody up for long: the order is refused in time, and a late answer stores nothing."""
     rates.fault("slow", SLOW)
     refused = order(currency="USD")
@@ -43,9 +43,9 @@ def test_rates_slow(http: httpx.Client, rates: StandIn) -> None:
     _assert_refused(http.post("/orders", json=refused))
     seconds = time.monotonic() - begun
     assert seconds < SLOW, f"the refusal took {seconds:.1f} s: it waited for the API"
-    _assert_euros_sell(http)
+    _assert_euros_sell(http, reader)
     time.sleep(max(0.0, SLOW + 0.2 - seconds))  # now the late answer has come
-    assert stored(http, customer=refused["customer"]) == []
+    assert stored(reader, customer=refused["customer"]) == []
 
 
 def _assert_refused(answer: httpx.Response) -> None:
@@ -56,7 +56,7 @@ def _assert_refused(answer: httpx.Response) -> None:
     assert said["hint"]
 
 
-def _assert_euros_sell(http: httpx.Client) -> None:
+def _assert_euros_sell(http: httpx.Client, reader: httpx.Client) -> None:
     wanted = order()
     taken = place(http, wanted)
-    assert stored(http, customer=wanted["customer"]) == [taken]
+    assert stored(reader, customer=wanted["customer"]) == [taken]

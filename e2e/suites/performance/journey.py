@@ -1,11 +1,14 @@
 """Locust: what a customer does, one thing after the other. Run by test_load.py, in a process of its own."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from locust import FastHttpUser, constant, task
 
+# Of who may read orders; test_load.py gives it, in the environment of this process.
+READER = {"Authorization": f"Bearer {os.environ['ORDERS_TOKEN']}"}
 STEPS = ("GET /orders", "POST /orders EUR", "POST /orders USD", "GET /orders/{id}")
 
 
@@ -19,7 +22,7 @@ class Customer(FastHttpUser):
     @task
     def visit(self) -> None:
         """The whole journey."""
-        with self._step("GET", "/orders", STEPS[0], 200):
+        with self._step("GET", "/orders", STEPS[0], 200, headers=READER):
             pass
         for currency, step in (("EUR", STEPS[1]), ("USD", STEPS[2])):
             order = {
@@ -32,7 +35,8 @@ class Customer(FastHttpUser):
             with self._step("POST", "/orders", step, 201, json=order) as answer:
                 placed = answer.json() if answer.status_code == 201 else {}
             if placed:
-                with self._step("GET", f"/orders/{placed['id']}", STEPS[3], 200) as answer:
+                path = f"/orders/{placed['id']}"
+                with self._step("GET", path, STEPS[3], 200, headers=READER) as answer:
                     if answer.status_code == 200 and answer.json() != placed:
                         answer.failure("not the order that was placed")
 

@@ -1,6 +1,7 @@
 """Performance: a bounded load on this machine's cluster; what must hold is data, in thresholds.yaml."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from e2e.suites.customer import Token
 from e2e.suites.results import Results
 from e2e.suites.target import Target
 
@@ -43,14 +45,18 @@ class Load:
 
 @pytest.fixture(scope="module")
 def load(
-    request: pytest.FixtureRequest, target: Target, results: Results, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    target: Target,
+    token: Token,
+    results: Results,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Load:
     """One run of Locust; its histogram is kept with the results."""
     asked = YAML(typ="safe").load((HERE / "thresholds.yaml").read_text(encoding="utf-8"))
     if target.pods("rates"):
         request.getfixturevalue("stand_in")  # where there is one, it must behave
     file = results.artifact("performance/histogram.json")
-    measured = _locust(target.url, asked, tmp_path_factory.mktemp("locust") / "stats")
+    measured = _locust(target.url, token, asked, tmp_path_factory.mktemp("locust") / "stats")
     file.write_text(json.dumps(asdict(measured)) + "\n", encoding="utf-8")
     return measured
 
@@ -91,7 +97,7 @@ def percentile(histogram: Mapping[int, int], percent: float) -> int:
     return 0
 
 
-def _locust(url: str, asked: Mapping[str, float], file: Path) -> Load:
+def _locust(url: str, token: Token, asked: Mapping[str, float], file: Path) -> Load:
     log = file.with_suffix(".log")
     command = [
         *(sys.executable, "-m", "locust", "--locustfile", str(HERE / "journey.py"), "--host", url),
@@ -102,7 +108,13 @@ def _locust(url: str, asked: Mapping[str, float], file: Path) -> Load:
     # A process of its own: gevent changes the standard library for all who share it.
     with (
         log.open("wb") as out,
-        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out) as process,
+        subprocess.Popen(
+            command,
+            env=os.environ | {"ORDERS_TOKEN": token.value},
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+        ) as process,
     ):
         try:
             code = process.wait(asked["seconds"] + SPARE)

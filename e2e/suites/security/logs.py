@@ -7,7 +7,7 @@ from e2e.suites.target import Target, name
 
 
 def leaking(target: Target) -> list[str]:
-    """The pods whose logs have the value of a secret that the app mounts."""
+    """The pods whose logs have the value of a secret that the app or what stands beside it mounts."""
     passwords = _passwords(target)
     pods = [name(pod) for pod in target.pods()]
     with ThreadPoolExecutor(4) as pool:
@@ -20,11 +20,11 @@ def leaking(target: Target) -> list[str]:
 def _passwords(target: Target) -> list[str]:
     mounted = {
         volume["secret"]["secretName"]
-        for pod in target.app_pods()
+        for pod in target.pods()
         for volume in pod["spec"].get("volumes", [])
         if "secret" in volume
     }
-    assert mounted, "the app mounts no secret: there is nothing to compare"
+    assert mounted, "nobody mounts a secret: there is nothing to compare"
     values = [value for secret in target.get("secrets", *mounted) for value in secret["data"].values()]
     return [base64.b64decode(value).decode().strip() for value in values]
 

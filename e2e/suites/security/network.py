@@ -22,7 +22,7 @@ addresses = [tuple(one) for one in json.loads(sys.argv[1])]
 with ThreadPoolExecutor(16) as pool:
     print(json.dumps(list(pool.map(reached, addresses))))
 """
-WEB, DATABASE = 8080, 5432
+WEB, OPERATORS, DATABASE = 8080, 9090, 5432
 Address = tuple[str, int]
 
 
@@ -42,13 +42,14 @@ def reached(target: Target) -> list[str]:
 
 
 def _others(target: Target, app: str) -> dict[str, Address]:
-    ports = {app: WEB, "postgresql": DATABASE}
+    ports = {app: (WEB, OPERATORS), "postgresql": (DATABASE,)}
     return {
-        f"{environment.namespace}/{name(pod)}:{ports[label]}": (pod["status"]["podIP"], ports[label])
+        f"{environment.namespace}/{name(pod)}:{port}": (pod["status"]["podIP"], port)
         for environment in target.pipeline.environments
         if environment.namespace != target.namespace
         for pod in target.pods(namespace=environment.namespace)
-        if ready(pod) and (label := pod["metadata"]["labels"].get("app.kubernetes.io/name")) in ports
+        if ready(pod)
+        for port in ports.get(pod["metadata"]["labels"].get("app.kubernetes.io/name"), ())
     }
 
 

@@ -45,6 +45,15 @@ def test_no_service_account_token(inside: Inside) -> None:
         assert not facts["tokens"], pod
 
 
+def test_only_its_own_secrets(inside: Inside) -> None:
+    """The service has its own password and the readers' token, and not the password of anybody who may do more."""
+    for pod, facts in inside.items():
+        assert {one.removeprefix("/run/secrets/") for one in facts["secrets"]} == {
+            "postgresql/password",
+            "orders-reader/token",
+        }, pod
+
+
 def test_no_secrets_in_environment(inside: Inside) -> None:
     """The password is in a mounted file, and in no process's environment or arguments."""
     for pod, facts in inside.items():

@@ -20,7 +20,7 @@ SQL = "'; DROP TABLE orders; --"
 
 ANSWERS = {
     "page": ("GET", "/", 200),
-    "orders": ("GET", "/orders", 200),
+    "without the token": ("GET", "/orders", 401),
     "version": ("GET", "/version", 200),
     "not found": ("GET", "/nothing", 404),
     "not allowed": ("DELETE", "/orders", 405),
@@ -32,7 +32,7 @@ ANSWERS = {
 def test_security_headers(http: httpx.Client, what: str) -> None:
     """Every answer, an error as well, tells browsers to trust it with nothing."""
     method, path, status = ANSWERS[what]
-    answer = http.request(method, path)
+    answer = http.request(method, path, json={} if method == "POST" else None)
     assert answer.status_code == status
     _assert_headers(answer.headers)
 
@@ -54,25 +54,71 @@ def test_security_headers_without_http(target: Target) -> None:
     _assert_headers(httpx.Headers(dict(line.split(": ", 1) for line in lines)))
 
 
-def test_injection(http: httpx.Client) -> None:
-    """SQL and HTML in an order are stored as what they are: text. The page shows them as text."""
+def test_injection(http: httpx.Client, reader: httpx.Client) -> None:
+    """SQL and HTML in an order are stored as what they are: text. No browser takes the answer for a page."""
     wanted = order(item=f"{SQL} {HTML}"[:100])
     taken = place(http, wanted)
     assert taken["item"] == wanted["item"]
-    assert stored(http, customer=wanted["customer"]) == [taken]
+    assert stored(reader, customer=wanted["customer"]) == [taken]
+    answer = reader.get("/orders")
+    assert answer.headers["content-type"] == "application/json"
+    _assert_headers(answer.headers)
+
+
+def test_page_tells_nothing(http: httpx.Client) -> None:
+    """Everybody sees the page: no order is on it."""
+    wanted = order(item=f"{SQL} {HTML}"[:100])
+    place(http, wanted)
     page = http.get("/").text
-    assert wanted["customer"] in page, "the page does not show the newest order"
+    assert wanted["customer"] not in page
     assert "<script" not in page
-    assert "<img src=x" not in page
-    assert "&lt;script&gt;" in page
+
+
+WRONG = {"none": "", "another": "Bearer of-another", "another scheme": "Basic YWRtaW46YWRtaW4="}
+
+
+@pytest.mark.parametrize("what", WRONG)
+@pytest.mark.parametrize("path", ["/orders", "/orders/1", "/orders?limit=1"])
+def test_orders_need_the_token(http: httpx.Client, path: str, what: str) -> None:
+    """Who has no token, or a wrong one, reads no order and is told how to ask."""
+    answer = http.get(path, headers={"Authorization": WRONG[what]})
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+    assert set(answer.json()) == {"error", "hint"}
+
+
+def test_orders_open_with_the_token(reader: httpx.Client) -> None:
+    """Who has it reads them: the test above shows the lock, and not a broken door."""
+    assert reader.get("/orders").status_code == 200
+
+
+def test_other_methods(http: httpx.Client) -> None:
+    """A method that the contract does not name is refused, with those that it does."""
+    paths = http.get("/openapi.json").json()["paths"]
+    assert "/orders" in paths
+    for path, operations in paths.items():
+        there = {method.upper() for method in operations}
+        for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"} - there:
+            answer = http.request(method, path.replace("{order_id}", "1"))
+            assert answer.status_code == 405, f"{method} {path}: {answer.status_code}"
+            assert set(answer.headers["allow"].split(", ")) == there, f"{method} {path}"
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
+def test_other_content_types(http: httpx.Client, kind: str) -> None:
+    """A form of another site's page cannot place an order: only what says that it is JSON is read."""
+    headers = {"Content-Type": kind} if kind else {}
+    answer = http.post("/orders", content=json.dumps(order()).encode(), headers=headers)
+    assert answer.status_code == 415, answer.text
+    assert answer.headers["accept"] == "application/json"
 
 
 @pytest.mark.parametrize(
     "path", ["/orders/1%20OR%201=1", "/orders/1;--", "/orders?limit=1;DROP%20TABLE%20orders"]
 )
-def test_injection_in_address(http: httpx.Client, path: str) -> None:
+def test_injection_in_address(reader: httpx.Client, path: str) -> None:
     """SQL in an address is no number, and refused."""
-    answer = http.get(path)
+    answer = reader.get(path)
     assert answer.status_code == 422, answer.text
     assert answer.json()["reasons"]
 
@@ -85,7 +131,8 @@ def test_oversize(http: httpx.Client, chunked: bool) -> None:
     def chunks() -> Iterator[bytes]:
         yield from (body[i : i + 8192] for i in range(0, len(body), 8192))
 
-    answer = http.post("/orders", content=chunks() if chunked else body)
+    headers = {"Content-Type": "application/json"}
+    answer = http.post("/orders", content=chunks() if chunked else body, headers=headers)
     assert answer.status_code == 413, answer.text
     assert answer.json()["hint"]
     _assert_headers(answer.headers)
@@ -108,13 +155,14 @@ MALFORMED: dict[str, Any] = {
     "price with exponent": {"unit_price": "1e5"},
     "unknown currency": {"currency": "XXX"},
     "no name": {"customer": " "},
+    "name turned round": {"customer": "a\u202eb"},
     "long name": {"customer": "x" * 101},
     "control characters": {"customer": "a\u0000b\u001b[31m"},
 }
 
 
 @pytest.mark.parametrize("what", MALFORMED)
-def test_malformed(http: httpx.Client, what: str) -> None:
+def test_malformed(http: httpx.Client, reader: httpx.Client, what: str) -> None:
     """An order that makes no sense is refused with the reasons, and nothing of it is stored."""
     item = f"refused {uuid.uuid4().hex}"
     changes = MALFORMED[what]
@@ -125,7 +173,7 @@ def test_malformed(http: httpx.Client, what: str) -> None:
         answer = http.post("/orders", content=changes, headers={"Content-Type": "application/json"})
     assert answer.status_code == 422, answer.text
     assert answer.json()["reasons"]
-    assert stored(http, item=item) == []
+    assert stored(reader, item=item) == []
 
 
 def _assert_headers(headers: httpx.Headers) -> None:

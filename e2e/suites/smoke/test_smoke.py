@@ -57,14 +57,8 @@ def test_page(http: httpx.Client, target: Target) -> None:
     assert "<dt>Exchange rates</dt><dd>reachable</dd>" in page
 
 
-def test_metrics(http: httpx.Client, target: Target) -> None:
-    """Prometheus finds the build that runs and the requests that were answered."""
-    http.get("/version")
-    answer = http.get("/metrics")
-    assert answer.status_code == 200
-    assert answer.headers["content-type"].startswith("text/plain")
-    lines = answer.text.splitlines()
-    about = next(line for line in lines if line.startswith("manual_app_build_info{"))
-    assert f'build="{target.wanted.tag}"' in about
-    assert f'environment="{target.environment.name}"' in about
-    assert any(line.startswith("manual_app_http_requests_total{") for line in lines)
+def test_closed(http: httpx.Client) -> None:
+    """Who just comes along reads neither orders nor metrics."""
+    assert http.get("/orders").status_code == 401
+    assert http.get("/orders/1").status_code == 401
+    assert http.get("/metrics").status_code == 404

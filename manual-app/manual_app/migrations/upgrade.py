@@ -24,9 +24,10 @@ def config() -> Config:
     return made
 
 
-def upgrade(creator: Callable[[], psycopg.Connection[Any]]) -> bool:
+def upgrade(creator: Callable[[], psycopg.Connection[Any]], app_user: str) -> bool:
     """Bring the schema to this build's revision, all of it or nothing; say whether this call did.
 
+    `creator` connects as the owner of the schema; `app_user` is the role that may use what is in it.
     Of two processes at once the second waits, then finds nothing left to do.
     """
     engine = create_engine("postgresql+psycopg://", creator=creator, poolclass=NullPool)
@@ -36,5 +37,6 @@ def upgrade(creator: Callable[[], psycopg.Connection[Any]]) -> bool:
             return False
         made = config()
         made.attributes["connection"] = connection
+        made.attributes["app_user"] = app_user
         command.upgrade(made, revision.HEAD)
         return True

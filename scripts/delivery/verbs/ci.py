@@ -7,7 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def run(context: Context) -> None:
             app = _started(context, containers)
         with phase("Service is reachable"), _http(app.url) as http:
             _ready(context, http, app)
-            _ask(context, http, commit)
+            _ask(context, http, commit, containers.secret)
 
 
 def renders(context: Context) -> None:
@@ -107,7 +107,8 @@ def _started(context: Context, containers: Containers) -> Started:
         containers.start_service(name, service)
     app = context.pipeline.ci.app
     if app.init:
-        containers.run_once(app.model_copy(update={"command": app.init}))
+        environment = app.environment | app.init.environment
+        containers.run_once(app.model_copy(update={"command": app.init.command, "environment": environment}))
     return containers.start_app(app, context.pipeline.app.port)
 
 
@@ -133,7 +134,7 @@ def _ready(context: Context, http: httpx.Client, app: Started) -> None:
     until(f"GET {path} answers 200", look, _READY_SECONDS, hint)
 
 
-def _ask(context: Context, http: httpx.Client, commit: str) -> None:
+def _ask(context: Context, http: httpx.Client, commit: str, secret: Callable[[str], str]) -> None:
     app = context.pipeline.app
     version = _send(http, Request(path=app.version.path))
     said = observe.said(app.version, version.content)
@@ -146,12 +147,13 @@ def _ask(context: Context, http: httpx.Client, commit: str) -> None:
                 f"let the Dockerfile take ARG {what.upper()}, and hand it to the app: ENV {what.upper()}=…",
             )
     for request in context.pipeline.ci.app.requests:
-        _send(http, request)
+        _send(http, request, secret(request.bearer) if request.bearer else None)
 
 
-def _send(http: httpx.Client, wanted: Request) -> httpx.Response:
+def _send(http: httpx.Client, wanted: Request, token: str | None = None) -> httpx.Response:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        answer = http.request(wanted.method, wanted.path, json=wanted.body)
+        answer = http.request(wanted.method, wanted.path, json=wanted.body, headers=headers)
     except httpx.HTTPError as error:
         raise BadInput(f"{wanted.method} {wanted.path}: {type(error).__name__}", "mend the app") from None
     if answer.status_code != wanted.status:

@@ -56,6 +56,10 @@ class Containers:
             for key in keys
         }
 
+    def secret(self, name: str) -> str:
+        """The value of one of `app.secrets`, named SECRET/KEY, as all of these containers have it."""
+        return self._secrets[f"{SECRETS}/{name}"].decode()
+
     def start_service(self, name: str, service: Service) -> None:
         """Start one container that stands beside the app; it is reached by its name."""
         image = _image(self._context.site, service.image)

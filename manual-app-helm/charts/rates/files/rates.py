@@ -1,7 +1,8 @@
 """Stand-in for the external exchange-rates API (in the shape of frankfurter), standard library only.
 
     GET /v1/latest?base=EUR&symbols=USD,JPY   rates of a fixed day
-    GET /healthz                              up, whatever fault is on
+    GET /healthz                              the process is up
+    GET /readyz                               it has rates to give, whatever fault is on, and is not about to stop
     PUT /_fault {"mode": "ok|slow|error|nonsense", "seconds": N}; GET /_fault
 
     rates.py [PORT] [--faults]                without --faults there is no /_fault
@@ -97,6 +98,9 @@ class Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         if url.path == "/healthz":
             self.answer(200, {"status": "ok"})
+        elif url.path == "/readyz":
+            ready = not self.server.stopping.is_set() and rate("EUR", "USD") > 0
+            self.answer(200 if ready else 503, {"status": "ready" if ready else "stopping"})
         elif url.path == "/_fault" and self.server.faults:
             self.answer(200, asdict(self.server.fault))
         elif url.path == "/v1/latest":
