@@ -92,7 +92,7 @@ def debugger(cluster: FakeCluster) -> None:
 
 
 def set_env(cluster: FakeCluster) -> None:
-    """`kubectl set env`: the Deployment has it, and so have the pods; Argo CD has not noticed, or its word is forged."""
+    """`kubectl set env`: the Deployment has it, and so have the pods; Argo CD has not noticed."""
     variable = {"name": "LEAK", "value": "1"}
     template = deployment(cluster)["spec"]["template"]
     for spec in (template["spec"], *(pod["spec"] for pod in cluster.pods["stage"])):
