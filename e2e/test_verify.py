@@ -1,5 +1,6 @@
 """The proof finds what changed behind Git's back, and says so when it cannot know."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,11 @@ from delivery.wait import Pending, Reached, until
 from e2e.conftest import Build
 from e2e.delivery import Checkout
 from local import kind
+
+# A cluster administrator who goes round the locks does it as somebody whom they let in.
+AS_ARGOCD = "--as=system:serviceaccount:argocd:argocd-application-controller"
+AS_REPLICASETS = "--as=system:serviceaccount:kube-system:replicaset-controller"
+SKIP = "argocd.argoproj.io/skip-reconcile"
 
 
 @pytest.fixture
@@ -54,6 +60,91 @@ def test_a_replica_more_than_git_asks_for_is_found(platform: Checkout, prod: Bui
         platform.kubectl("-n", "prod", "delete", "pod", "stray", "--wait", "--now")
 
 
+@pytest.fixture
+def proven_again(platform: Checkout, prod: Build) -> Iterator[None]:
+    """Whatever the test did to prod, and took back, it is proven again afterwards."""
+    yield
+    proven(platform)
+
+
+@pytest.mark.usefixtures("proven_again")
+def test_a_helm_parameter_in_the_application_is_found(platform: Checkout) -> None:
+    """Somebody patches other settings into prod's Application: MISMATCH that names them, whatever Argo CD says."""
+    patch(platform, [{"name": "exchangeRates.timeoutSeconds", "value": "9", "forceString": True}])
+    try:
+        ran = platform.delivery("verify", "prod", expect=1)
+        assert "MISMATCH" in ran.error
+        assert "source.helm.parameters is set, and Git does not set it" in ran.out
+        assert "does not run what Git asks for" in platform.delivery("test", "prod", expect=1).error
+    finally:
+        patch(platform, None)
+
+
+@pytest.mark.usefixtures("proven_again")
+def test_a_bare_pod_with_the_tested_image_is_found(platform: Checkout) -> None:
+    """A pod in prod with the digest, the labels and the evidence, and another command: MISMATCH."""
+    [pod, *_] = platform.pods("prod")
+    [container] = pod["spec"]["containers"]
+    container["command"] = ["python", "-c", "import time; time.sleep(600)"]
+    for field in ("startupProbe", "readinessProbe", "livenessProbe", "lifecycle"):
+        container.pop(field, None)
+    labels = {name: value for name, value in pod["metadata"]["labels"].items() if name != "pod-template-hash"}
+    spec = {name: value for name, value in pod["spec"].items() if name != "nodeName"}
+    stranger = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "stranger", "namespace": "prod", "labels": labels},
+        "spec": spec | {"terminationGracePeriodSeconds": 0},
+    }
+    platform.kubectl(AS_REPLICASETS, "create", "-f", "-", input=json.dumps(stranger))
+    try:
+        platform.kubectl("-n", "prod", "wait", "--for=condition=Ready", "pod/stranger", "--timeout=60s")
+        ran = platform.delivery("verify", "prod", expect=1)
+        assert "MISMATCH" in ran.error
+        assert "pod stranger has no owner" in ran.out
+    finally:
+        platform.kubectl("-n", "prod", "delete", "pod", "stranger", "--wait", "--now")
+
+
+@pytest.mark.usefixtures("proven_again")
+def test_a_variable_that_was_set_by_hand_is_found(platform: Checkout) -> None:
+    """`kubectl set env` in prod while Argo CD is kept from looking: MISMATCH, from the objects and pods themselves."""
+    application = ("application", platform.pipeline.environment("prod").application)
+    variable = ("-n", "prod", AS_ARGOCD, "set", "env", f"deployment/{platform.app}")
+    platform.kubectl("-n", "argocd", AS_ARGOCD, "annotate", *application, f"{SKIP}=true", "--overwrite")
+    try:
+        platform.kubectl(*variable, "LEAK=1")
+        platform.kubectl("-n", "prod", "rollout", "status", f"deployment/{platform.app}", "--timeout=120s")
+        ran = platform.delivery("verify", "prod", expect=1)
+        assert "MISMATCH" in ran.error
+        assert f"annotation {SKIP} is set" in ran.out
+        assert f"Deployment {platform.app}: containers[{platform.app}].env[LEAK] is there" in ran.out
+        assert all(
+            f"pod {pod['metadata']['name']}: containers[{platform.app}].env[LEAK] is there" in ran.out
+            for pod in platform.pods("prod")
+        )
+    finally:
+        platform.kubectl(*variable, "LEAK-")
+        platform.kubectl("-n", "argocd", AS_ARGOCD, "annotate", *application, f"{SKIP}-")
+
+
+def patch(platform: Checkout, parameters: list[dict[str, object]] | None) -> None:
+    """Put Helm parameters into prod's Application; None takes them away."""
+    name = platform.pipeline.environment("prod").application
+    change = json.dumps({"spec": {"source": {"helm": {"parameters": parameters}}}})
+    platform.kubectl("-n", "argocd", AS_ARGOCD, "patch", "application", name, "--type=merge", "-p", change)
+
+
+def proven(platform: Checkout) -> None:
+    """Return when everything is proven."""
+
+    def look() -> Reached[None] | Pending:
+        ran = platform.delivery("verify", expect=None)
+        return Pending(f"{ran.error} {ran.out}") if ran.code else Reached(None)
+
+    until("PROVEN again", look, 180, "kubectl get pods -A")
+
+
 @pytest.mark.usefixtures("prod")
 def test_a_cluster_that_does_not_answer_is_unknown(platform: Checkout) -> None:
     """The cluster cannot be read: UNKNOWN and exit 3, never PROVEN; and PROVEN again once it can."""
@@ -68,9 +159,5 @@ def test_a_cluster_that_does_not_answer_is_unknown(platform: Checkout) -> None:
         node.unpause()
         client.close()
 
-    def proven() -> Reached[None] | Pending:
-        ran = platform.delivery("verify", expect=None)
-        return Pending(ran.error) if ran.code else Reached(None)
-
     # Controllers lost their leases and probes ran out meanwhile: the node says Ready long before its pods are.
-    until("PROVEN again", proven, 180, "kubectl get pods -A")
+    proven(platform)

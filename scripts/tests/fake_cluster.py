@@ -1,24 +1,29 @@
 """A cluster's API, played: it does what Argo CD, the Deployment's controller and the kubelet do, step by step.
 
 Its answers are documents that a real cluster gave once (recorded/; e2e/test_recordings.py holds them against
-reality), with names, images and states put in. A rollout has its time: Argo CD says Progressing, pods of the
-old generation serve while new ones start, then they leave; the next step comes when somebody has looked.
+reality), with names, states and what the chart renders put in. A rollout has its time: Argo CD says Progressing,
+pods of the old generation serve while new ones start, then they leave; the next step comes when somebody has looked.
 """
 
 from __future__ import annotations
 
 import json
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from ruamel.yaml import YAML
 
+from delivery.desired import derived, manifests
 from delivery.files import write_private
+from delivery.parts import helm
+from delivery.parts.git import Repository
 from scripts.tests import recordings
 
 if TYPE_CHECKING:
@@ -29,6 +34,21 @@ CONTEXT = "team-test"
 LABEL = "app.kubernetes.io/name"
 REPOSITORY = "registry.example/team/manual-app"
 Object = dict[str, Any]
+# Where the API has the objects that make pods.
+PLURALS = {
+    "deployments": "Deployment",
+    "replicasets": "ReplicaSet",
+    "statefulsets": "StatefulSet",
+    "daemonsets": "DaemonSet",
+    "jobs": "Job",
+    "cronjobs": "CronJob",
+}
+# What the API server writes into a pod whose template does not say it.
+SPEC_DEFAULTS = (
+    *("restartPolicy", "dnsPolicy", "nodeName", "schedulerName", "tolerations", "priority"),
+    *("preemptionPolicy", "terminationGracePeriodSeconds"),
+)
+CONTAINER_DEFAULTS = ("terminationMessagePath", "terminationMessagePolicy", "imagePullPolicy")
 
 
 class FakeCluster:
@@ -42,6 +62,10 @@ class FakeCluster:
         self.denied: set[str] = set()  # resources that this user may not read, such as nodes
         self.asked: list[str] = []  # every path, in order
         self.pods: dict[str, list[Object]] = {e.namespace: [] for e in world.context.environments}
+        # Namespace -> kind -> the objects that make pods.
+        self.makers: dict[str, dict[str, list[Object]]] = {
+            e.namespace: {kind: [] for kind in PLURALS.values()} for e in world.context.environments
+        }
         self.applications = {e.application: self._application(e) for e in world.context.environments}
         self.operations: list[Object] = []
         self.starts_ready = True
@@ -116,21 +140,23 @@ class FakeCluster:
         state = recordings.load("application")["status"]["operationState"]
         state["operation"]["sync"]["revision"] = state["syncResult"]["revision"] = revision
         status["operationState"] = state
+        state["syncResult"]["source"] = application["spec"]["source"]
         if self.sync_fails:
             state |= {"phase": "Failed", "message": self.sync_fails}
             return
+        asked = self._rendered(environment, revision)
         text = self.world.file(environment.values, revision)
-        data = YAML(typ="safe", pure=True).load(text)
-        build, digest = data["image"]["tag"], data["image"]["digest"]
-        pods = self.pods[environment.namespace]
+        build = YAML(typ="safe", pure=True).load(text)["image"]["tag"]
+        pods, [container] = self.pods[environment.namespace], asked["spec"]["template"]["spec"]["containers"]
         old = [pod for pod in pods if (pod["metadata"].get("labels") or {}).get(LABEL) == "manual-app"]
-        reference = f"{REPOSITORY}@{digest}"
-        if old and all(pod["spec"]["containers"][0]["image"] == reference for pod in old):
+        same = self._template(environment) == asked["spec"]["template"]
+        self._apply(environment, asked, build)
+        if old and same and all(pod["spec"]["containers"][0]["image"] == container["image"] for pod in old):
             self._settled(environment, revision)
             return
         new = [
-            self.pod(environment, f"manual-app-{build}-{n}", reference, build)
-            for n in range(data["replicas"])
+            self.pod(environment, f"manual-app-{build}-{n}", container["image"], build)
+            for n in range(asked["spec"]["replicas"])
         ]
         ready = [deepcopy(pod["status"]) for pod in new]
         state["phase"], state["message"] = (
@@ -162,17 +188,53 @@ class FakeCluster:
 
     def _settled(self, environment: Environment, revision: str) -> None:
         status = self.applications[environment.application]["status"]
-        status["sync"] = {"status": "Synced", "revision": revision}
+        compared = {"source": self.applications[environment.application]["spec"]["source"]}
+        status["sync"] = {"status": "Synced", "revision": revision, "comparedTo": compared}
         status["health"] = {"status": "Healthy"}
         status["operationState"] |= {"phase": "Succeeded", "message": "successfully synced"}
         status["history"] = [{"revision": revision}]
 
+    def _rendered(self, environment: Environment, revision: str) -> Object:
+        """The Deployment that the chart renders, with Argo CD's Helm."""
+        context, server = self.world.context, Repository(self.world.server)
+        with tempfile.TemporaryDirectory() as folder:
+            tree = manifests.exported(context, server, environment, revision, Path(folder))
+            chart, release = tree / context.pipeline.chart.path, context.pipeline.chart.release
+            documents = helm.template(chart, tree / environment.values, release, environment.namespace)
+        return next(one for one in documents if one["kind"] == "Deployment")
+
+    def _template(self, environment: Environment) -> Object | None:
+        deployments = self.makers[environment.namespace]["Deployment"]
+        return deployments[0]["spec"]["template"] if deployments else None
+
+    def _apply(self, environment: Environment, asked: Object, build: str) -> None:
+        """The Deployment as it is asked for, and its controller's ReplicaSet for this template."""
+        makers, name = self.makers[environment.namespace], asked["metadata"]["name"]
+        deployment = recordings.app("deployments")
+        deployment["metadata"] |= {"name": name, "namespace": environment.namespace, "uid": f"uid-{name}"}
+        deployment["spec"] |= {"replicas": asked["spec"]["replicas"], "template": asked["spec"]["template"]}
+        makers["Deployment"] = [deployment]
+        one = recordings.app("replicasets")
+        called = f"{name}-{build}"
+        one["metadata"] |= {"name": called, "namespace": environment.namespace, "uid": f"uid-{called}"}
+        one["metadata"]["ownerReferences"] = [_owner("Deployment", deployment)]
+        others = [other for other in makers["ReplicaSet"] if other["metadata"]["name"] != called]
+        makers["ReplicaSet"] = [*others, one]
+
     def pod(self, environment: Environment, name: str, reference: str, build: str) -> Object:
-        """A pod of the app that runs and is Ready, as the real API shows one."""
-        pod = recordings.pod()
+        """A pod of the app that runs and is Ready, as its ReplicaSet makes it and the real API shows it."""
+        pod = recordings.app("pods")
+        asked = deepcopy(self._template(environment))
+        assert asked, "nothing was deployed"
+        [owner] = self.makers[environment.namespace]["ReplicaSet"][-1:]
         pod["metadata"] |= {"name": name, "namespace": environment.namespace, "uid": f"uid-{name}"}
-        [container], [status] = pod["spec"]["containers"], pod["status"]["containerStatuses"]
+        pod["metadata"]["labels"] = asked["metadata"]["labels"] | {"pod-template-hash": build}
+        pod["metadata"]["ownerReferences"] = [_owner("ReplicaSet", owner)]
+        recorded, [status] = pod["spec"], pod["status"]["containerStatuses"]
+        [container], [defaults] = asked["spec"]["containers"], recorded["containers"]
+        container |= {name: defaults[name] for name in CONTAINER_DEFAULTS if name not in container}
         container["image"] = reference
+        pod["spec"] = {name: recorded[name] for name in SPEC_DEFAULTS} | asked["spec"]
         status |= {"image": reference, "imageID": f"{REPOSITORY}@{self.shows}" if self.shows else reference}
         pod["answer"] = {"build": build, "environment": environment.name, "version": "1.2.3"}
         return pod
@@ -194,10 +256,18 @@ class FakeCluster:
     def _application(self, environment: Environment) -> Object:
         application = recordings.load("application")
         application["metadata"] |= {"name": environment.application, "annotations": {}}
-        if environment.guarded:
-            application["spec"]["source"].pop("targetRevision", None)
+        context = self.world.context
+        asked = derived.application(context.pipeline, environment, derived.of(context.pipeline, context.site))
+        application["spec"] = asked["spec"]
         application["status"] = {"sync": {"status": "OutOfSync"}, "health": {"status": "Missing"}}
         return application
+
+
+def _owner(kind: str, one: Object) -> Object:
+    """As a controller names itself in what it makes."""
+    reference = recordings.app("pods")["metadata"]["ownerReferences"][0]
+    metadata = one["metadata"]
+    return reference | {"kind": kind, "name": metadata["name"], "uid": metadata["uid"]}
 
 
 def _starting(pod: Object) -> None:
@@ -253,6 +323,8 @@ class Handler(Answering):
             return self._send(namespace)
         if parts[-2] == "proxy":
             return self._send(self.cluster.answer(parts[3], parts[5].partition(":")[0]))
+        if kind := PLURALS.get(parts[-1]):
+            return self._send({"metadata": {}, "items": self.cluster.makers[parts[-2]][kind]})
         pods = recordings.load("pods") | {"items": self.cluster.pods[parts[3]]}
         pods["metadata"]["resourceVersion"] = str(self.cluster.version)
         return self._send(pods)

@@ -20,6 +20,8 @@ ASKED = {
     "namespace": "/api/v1/namespaces/kube-system",
     "nodes": "/api/v1/nodes",
     "pods": "/api/v1/namespaces/prod/pods",
+    "deployments": "/apis/apps/v1/namespaces/prod/deployments",
+    "replicasets": "/apis/apps/v1/namespaces/prod/replicasets",
     "application": "/apis/argoproj.io/v1alpha1/namespaces/argocd/applications/manual-app-prod",
 }
 
@@ -31,12 +33,25 @@ FIELDS = {
         "metadata.resourceVersion",
         *("items[].metadata.name", "items[].metadata.uid", "items[].metadata.namespace"),
         *("items[].metadata.labels", "items[].metadata.ownerReferences[].kind"),
+        *("items[].metadata.ownerReferences[].name", "items[].metadata.ownerReferences[].uid"),
+        *("items[].metadata.ownerReferences[].controller", "items[].spec.restartPolicy"),
         *("items[].spec.containers[].name", "items[].spec.containers[].image"),
         *("items[].status.phase", "items[].status.conditions[].type", "items[].status.conditions[].status"),
         *("items[].status.containerStatuses[].name", "items[].status.containerStatuses[].imageID"),
         *("items[].status.containerStatuses[].image", "items[].status.containerStatuses[].restartCount"),
         *("items[].status.containerStatuses[].ready", "items[].status.containerStatuses[].started"),
         "items[].status.containerStatuses[].state",
+    ),
+    "deployments": (
+        *("items[].metadata.name", "items[].metadata.namespace", "items[].metadata.uid"),
+        *("items[].spec.replicas", "items[].spec.template.metadata.labels"),
+        "items[].spec.template.spec.containers[].name",
+    ),
+    "replicasets": (
+        *("items[].metadata.name", "items[].metadata.namespace", "items[].metadata.uid"),
+        *("items[].metadata.ownerReferences[].kind", "items[].metadata.ownerReferences[].name"),
+        *("items[].metadata.ownerReferences[].uid", "items[].metadata.ownerReferences[].controller"),
+        "items[].spec.template.metadata.labels",
     ),
     "application": (
         *("metadata.name", "metadata.resourceVersion", "spec.syncPolicy.syncOptions[]"),
@@ -47,6 +62,8 @@ FIELDS = {
             "status.health.status",
         ),
         *("status.reconciledAt", "status.history[].revision"),
+        *("spec.source.repoURL", "spec.source.path", "spec.source.helm.valueFiles[]"),
+        *("status.sync.comparedTo.source.repoURL", "status.operationState.syncResult.source.repoURL"),
         *("status.operationState.phase", "status.operationState.message"),
         *("status.operationState.operation.sync.revision", "status.operationState.syncResult.revision"),
     ),
@@ -63,10 +80,10 @@ def load(name: str) -> Object:
     return dict(json.loads(_text(name)))
 
 
-def pod() -> Object:
-    """One pod of the app."""
-    pods = load("pods")["items"]
-    return next(pod for pod in pods if pod["metadata"]["labels"]["app.kubernetes.io/name"] == "manual-app")
+def app(name: str) -> Object:
+    """The app's own element of a recorded list: one of its pods, its Deployment, its ReplicaSet."""
+    items = load(name)["items"]
+    return next(one for one in items if one["metadata"]["labels"]["app.kubernetes.io/name"] == "manual-app")
 
 
 def ask(kubectl: Callable[[str], str]) -> dict[str, Object]:
@@ -105,11 +122,15 @@ def _values(value: Any, path: list[str]) -> Iterator[tuple[Any, bool]]:
 
 
 def _plain(document: Any) -> Any:
-    """Without what nobody here reads: who set which field, and the long list of what a sync did."""
+    """Without what nobody here reads: who set which field, and the long lists of what a sync did and nodes hold."""
     if isinstance(document, dict):
-        dropped = {"managedFields", "resources", "images"}
-        return {key: _plain(value) for key, value in document.items() if key not in dropped}
+        return {key: _plain(value) for key, value in document.items() if not _unread(key, value)}
     return [_plain(one) for one in document] if isinstance(document, list) else document
+
+
+def _unread(key: str, value: Any) -> bool:
+    # A container's `resources` is an object and is read; Argo CD's are lists.
+    return key == "managedFields" or (key in ("resources", "images") and isinstance(value, list))
 
 
 def main(command: list[str]) -> None:

@@ -19,6 +19,7 @@ from delivery.gate.decide import Decision, Question
 from delivery.parts.argocd import Application
 from delivery.pipeline import ApprovalRule, Approver, Environment, Freeze, Pipeline, SuiteRules
 from delivery.proof.decide import Answer, Container, Facts, Image, Pod, decide
+from delivery.proof.findings import Findings
 from delivery.signed import approval, evidence
 from scripts.tests import test_proof
 
@@ -88,6 +89,9 @@ def facts(environment: str = "stage", **changes: Any) -> Facts:
         "pods": pods,
         "answers": {"one": Answer("15", source, environment)},
         "image": Image(DIGEST, "15", source),
+        "foreign": (),
+        "overrides": Findings(),
+        "strays": Findings(),
     }
     return Facts(**seen | changes)
 

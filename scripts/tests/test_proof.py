@@ -12,6 +12,7 @@ from delivery.desired.manifests import Desired
 from delivery.errors import Unknown
 from delivery.parts.argocd import Application
 from delivery.proof.decide import Answer, Container, Entered, Facts, Image, Pod, Verdict, decide, identity
+from delivery.proof.findings import Findings
 from delivery.signed import entry
 from scripts.tests.world import ROOT
 
@@ -66,6 +67,9 @@ GOOD = Facts(
     pods=(pod("a"), pod("b"), pod("db", DATABASE, "postgresql"), MIGRATED),
     answers={name: Answer("15", REVISION, "stage") for name in "ab"},
     image=Image(DIGEST, "15", REVISION),
+    foreign=(),
+    overrides=Findings(),
+    strays=Findings(),
 )
 
 
@@ -90,6 +94,11 @@ def answers(**changes: str) -> Facts:
     return replace(
         GOOD, answers=dict(GOOD.answers) | {"a": replace(Answer("15", REVISION, "stage"), **changes)}
     )
+
+
+def surplus(facts: Facts) -> Facts:
+    """The same with a third replica, which is Ready and answers as it must."""
+    return with_pod(pod("c"), replace(facts, answers=dict(facts.answers) | {"c": facts.answers["a"]}))
 
 
 CHILD, STRANGER = (f"sha256:{letter * 64}" for letter in "12")
@@ -218,6 +227,17 @@ MISMATCHES: dict[str, tuple[Facts, str]] = {
     ),
     "the image says another build": (replace(GOOD, image=Image(DIGEST, "16", REVISION)), "the image says 16"),
     "live objects differ": (argocd(sync="OutOfSync"), "live objects differ from Git"),
+    "a replica more than asked for": (surplus(GOOD), "^3 replicas, Git asks for 2$"),
+    "a replica more than an autoscaler may choose": (
+        surplus(replace(GOOD, desired=replace(GOOD.desired, replicas=1, most=2))),  # type: ignore[type-var]
+        "^3 replicas, Git asks for 2$",
+    ),
+    "a commit that the branch never had": (
+        replace(GOOD, foreign=("f" * 40,)),
+        "Argo CD is at ffffffffffff, which the branch in Git never had",
+    ),
+    "an Application with overrides": (replace(GOOD, overrides=Findings(("patched",))), "^patched$"),
+    "a pod that is not as rendered": (replace(GOOD, strays=Findings(("stranger",))), "^stranger$"),
 }
 
 UNKNOWNS: dict[str, tuple[Facts, str]] = {
@@ -275,6 +295,19 @@ UNKNOWNS: dict[str, tuple[Facts, str]] = {
     "Argo CD sees it progressing": (argocd(health="Progressing"), "calls it Progressing"),
     "Argo CD sees it degraded": (argocd(health="Degraded"), "calls it Degraded"),
     "the image names no commit": (replace(GOOD, image=Image(DIGEST, "15", "")), "from which commit"),
+    "a replica more while Argo CD sees it progressing": (
+        surplus(argocd(health="Progressing")),
+        "^3 replicas, Git asks for 2$",
+    ),
+    "a replica more while Argo CD syncs": (surplus(argocd(syncing=True)), "^3 replicas, Git asks for 2$"),
+    "the branch cannot be read again": (replace(GOOD, foreign=Unknown("no Git")), "no Git"),
+    "the Application cannot be compared": (replace(GOOD, overrides=Unknown("no rights")), "no rights"),
+    "Argo CD compared with another spec": (
+        replace(GOOD, overrides=Findings(unknowns=("not compared",))),
+        "not compared",
+    ),
+    "the objects cannot be read": (replace(GOOD, strays=Unknown("403")), "403"),
+    "an object is not there": (replace(GOOD, strays=Findings(unknowns=("not there",))), "not there"),
     "prod was never told anything": (
         replace(LET_IN, argocd=replace(ARGOCD, target=COMMIT, revision=""), current=False),
         "at no commit, eeeeeeeeeeee entered",
@@ -313,6 +346,9 @@ WITHOUT: list[Callable[[Facts], Facts]] = [
     lambda f: replace(f, argocd=Unknown("gone")),
     lambda f: replace(f, pods=Unknown("gone")),
     lambda f: replace(f, pods=()),
+    lambda f: replace(f, foreign=Unknown("gone")),
+    lambda f: replace(f, overrides=Unknown("gone")),
+    lambda f: replace(f, strays=Unknown("gone")),
     lambda f: replace(f, answers={}),
     lambda f: replace(f, image=Unknown("gone")),
     *(

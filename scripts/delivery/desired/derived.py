@@ -11,15 +11,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from delivery.errors import Refused
 from delivery.parts import openpgp
-from delivery.pipeline import FILE, Pipeline
+from delivery.pipeline import FILE, Environment, Pipeline
 from delivery.site import LOCAL_GIT, Site
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
+    import jinja2
 
 UNSET = "set-by-policy"  # where `delivery policy` puts what Git does not know
 EVIDENCE, NAMESPACES = "policy/evidence.yaml", "policy/namespaces.yaml"
@@ -48,10 +48,14 @@ def seen(pipeline: Pipeline) -> Seen:
     """What the files in Git say: the team's own site, or the local one while there is no other."""
     for site in pipeline.sites:
         if isinstance(site, Site):
-            elsewhere = {name: one.destination for name, one in site.environments.items() if one.destination}
-            known = commit_keys(pipeline, site)
-            return Seen(site.git.for_argocd, site.argocd.namespace, elsewhere, known)
+            return of(pipeline, site)
     return Seen(f"http://{LOCAL_GIT}/{pipeline.chart.release}.git")
+
+
+def of(pipeline: Pipeline, site: Site) -> Seen:
+    """What Argo CD has to know of one site."""
+    elsewhere = {name: one.destination for name, one in site.environments.items() if one.destination}
+    return Seen(site.git.for_argocd, site.argocd.namespace, elsewhere, commit_keys(pipeline, site))
 
 
 def commit_keys(pipeline: Pipeline, site: Site) -> dict[str, str]:
@@ -63,6 +67,18 @@ def commit_keys(pipeline: Pipeline, site: Site) -> dict[str, str]:
             with suppress(OSError, ValueError):
                 found[one.name] = openpgp.signing_key_id(signer.commits.public.read_text(encoding="ascii"))
     return found
+
+
+def application(pipeline: Pipeline, environment: Environment, argocd: Seen) -> dict[str, Any]:
+    """The Application of an environment, as `delivery generate` writes it for a site."""
+    import yaml
+
+    return dict(yaml.safe_load(_application(pipeline, environment, {"pipeline": pipeline, "argocd": argocd})))
+
+
+def _application(pipeline: Pipeline, environment: Environment, facts: Mapping[str, object]) -> str:
+    values = posixpath.relpath(environment.values, pipeline.chart.path)
+    return _rendered("application", {**facts, "environment": environment, "values": values})
 
 
 def files(pipeline: Pipeline, argocd: Seen | None = None) -> dict[str, str]:
@@ -84,9 +100,8 @@ def files(pipeline: Pipeline, argocd: Seen | None = None) -> dict[str, str]:
     if guarded:
         made[EVIDENCE] = _rendered("evidence", facts)
     for one in pipeline.environments:
-        own = {"environment": one, "values": posixpath.relpath(one.values, pipeline.chart.path)}
-        made[f"argocd/base/{one.application}.yaml"] = _rendered("application", facts | own)
-        made[f"argocd/projects/{one.name}.yaml"] = _rendered("project", facts | own)
+        made[f"argocd/base/{one.application}.yaml"] = _application(pipeline, one, facts)
+        made[f"argocd/projects/{one.name}.yaml"] = _rendered("project", facts | {"environment": one})
     return made
 
 
@@ -175,10 +190,11 @@ def _rendered(name: str, facts: Mapping[str, object]) -> str:
 
 
 @cache
-def _templates() -> "Environment":
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+def _templates() -> "jinja2.Environment":
+    import jinja2
+    from jinja2 import PackageLoader, StrictUndefined
 
-    return Environment(  # noqa: S701 - YAML, whose values are patterns that pipeline.yaml was checked against
+    return jinja2.Environment(  # noqa: S701 - YAML, whose values are patterns that pipeline.yaml was checked against
         loader=PackageLoader("delivery.desired"),
         undefined=StrictUndefined,
         trim_blocks=True,

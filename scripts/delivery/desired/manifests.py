@@ -4,8 +4,8 @@ import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,9 @@ class Desired:
     replicas: int
     images: frozenset[str]  # every image that the rendered chart names, the app's included
     manifests: str = ""  # the identity of the release: the hash of everything that the chart renders
+    # All that the chart rendered. A proof without it has nothing to hold the objects against, and finds only strays.
+    documents: tuple[Mapping[str, Any], ...] = field(default=(), compare=False, repr=False)
+    most: int = 0  # replicas, where an autoscaler of the chart may choose more than `replicas`
 
     @property
     def image(self) -> str:
@@ -112,9 +115,9 @@ def rendered(context: Context, tree: Path, environment: Environment, commit: str
         tree / context.pipeline.chart.path, values_file, context.pipeline.chart.release, environment.namespace
     )
     pinned = f"{context.site.image.name}@{wanted}"
-    replicas, images = 0, set()
+    least, most, images = 0, 0, set()
     for document in documents:
-        template = _pod_template(document)
+        template = pod_template(document)
         containers = _containers(template)
         images |= {container["image"] for container in containers}
         labels = template.get("metadata", {}).get("labels") or {}
@@ -127,26 +130,39 @@ def rendered(context: Context, tree: Path, environment: Environment, commit: str
                     "the chart must use image.repository@image.digest of the values, and nothing else",
                 )
         if document["kind"] == "Deployment":
-            replicas += int(document["spec"].get("replicas", 1))
-    if not replicas:
+            span = replicas(document, documents)
+            least, most = least + span[0], most + span[1]
+    if not least:
         raise BadInput(
             f"the chart renders no Deployment labelled {context.pipeline.chart.release} for {environment.name}",
             "its pods need the label app.kubernetes.io/name",
         )
     return Desired(
-        *(commit, context.site.image.name, wanted, tag, replicas, frozenset(images)), identity(documents)
+        *(commit, context.site.image.name, wanted, tag, least, frozenset(images)),
+        *(identity(documents), tuple(documents), most),
     )
 
 
-def identity(documents: Iterable[dict[str, Any]]) -> str:
+def identity(documents: Iterable[Mapping[str, Any]]) -> str:
     """The sha256 of rendered manifests; the order of objects and of keys, comments and white space do not count."""
     canonical = sorted(json.dumps(one, sort_keys=True, separators=(",", ":")) for one in documents)
     return hashlib.sha256("\n".join(canonical).encode()).hexdigest()
 
 
+def replicas(document: Mapping[str, Any], documents: Iterable[Mapping[str, Any]]) -> tuple[int, int]:
+    """How many pods an object of the chart asks for, at least and at most: its own number, or its autoscaler's two."""
+    for one in documents:
+        if one.get("kind") == "HorizontalPodAutoscaler":
+            target = one["spec"]["scaleTargetRef"]
+            if (target["kind"], target["name"]) == (document["kind"], document["metadata"]["name"]):
+                return int(one["spec"].get("minReplicas", 1)), int(one["spec"]["maxReplicas"])
+    said = int(document["spec"].get("replicas", 1))
+    return said, said
+
+
 def images(documents: Iterable[dict[str, Any]]) -> set[str]:
     """Every image that these manifests name."""
-    return {container["image"] for one in documents for container in _containers(_pod_template(one))}
+    return {container["image"] for one in documents for container in _containers(pod_template(one))}
 
 
 def same(context: Context, repository: Repository, environment: Environment, a: str, b: str) -> bool:
@@ -159,7 +175,8 @@ def same(context: Context, repository: Repository, environment: Environment, a: 
     )
 
 
-def _pod_template(document: dict[str, Any]) -> dict[str, Any]:
+def pod_template(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the pods of an object are made from; a pod is its own, and of anything else it is empty."""
     if document.get("kind") == "Pod":
         return document
     spec = document.get("spec") or {}
@@ -169,6 +186,6 @@ def _pod_template(document: dict[str, Any]) -> dict[str, Any]:
     return template if isinstance(template, dict) else {}
 
 
-def _containers(template: dict[str, Any]) -> list[dict[str, Any]]:
+def _containers(template: Mapping[str, Any]) -> list[dict[str, Any]]:
     spec = template.get("spec") or {}
     return [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]

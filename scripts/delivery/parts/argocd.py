@@ -71,7 +71,23 @@ class ArgoCD:
 
     def application(self, name: str) -> Application:
         """What Argo CD says now; NoApplication when it has none of that name."""
-        return parse(self._get(name))
+        return parse(self.document(name))
+
+    def document(self, name: str) -> dict[str, Any]:
+        """The whole Application, as the API gives it; NoApplication when there is none of that name."""
+        from delivery.parts.kubernetes import Denied
+
+        try:
+            return self._kubernetes.custom(*self._resource, name)
+        except Denied as error:
+            if error.status != 404:
+                raise
+            remedy = (
+                "make it: delivery up"
+                if self._kubernetes.site.made_here
+                else 'apply argocd/ (README, "Fork it")'
+            )
+            raise NoApplication(f"Argo CD has no Application {name}", remedy) from None
 
     def refresh(self, name: str, enough: Callable[[str], bool], limit: float) -> Application:
         """Make it look at Git now, and return when the commit it compared with is recent `enough`.
@@ -109,7 +125,7 @@ class ArgoCD:
 
     def again(self, name: str, commit: str) -> None:
         """Sync a commit whose sync failed before: by itself Argo CD does not try the same commit twice."""
-        policy = self._get(name)["spec"].get("syncPolicy") or {}  # a sync brings its own, so bring these
+        policy = self.document(name)["spec"].get("syncPolicy") or {}  # a sync brings its own, so bring these
         sync = {"revision": commit, "prune": True, "syncOptions": policy.get("syncOptions") or []}
         retry = policy.get("retry") or {}
         operation = {"initiatedBy": {"username": "delivery"}, "sync": sync, "retry": retry}
@@ -146,21 +162,6 @@ class ArgoCD:
 
         look_at = f"{self._kubernetes.look} -n {self._namespace} get application {name} -o yaml"
         return until(what, current, limit, f"see why: {look_at}", change)
-
-    def _get(self, name: str) -> dict[str, Any]:
-        from delivery.parts.kubernetes import Denied
-
-        try:
-            return self._kubernetes.custom(*self._resource, name)
-        except Denied as error:
-            if error.status != 404:
-                raise
-            remedy = (
-                "make it: delivery up"
-                if self._kubernetes.site.made_here
-                else 'apply argocd/ (README, "Fork it")'
-            )
-            raise NoApplication(f"Argo CD has no Application {name}", remedy) from None
 
     def _patch(self, name: str, patch: dict[str, Any]) -> None:
         self._kubernetes.patch_custom(*self._resource, name, patch)

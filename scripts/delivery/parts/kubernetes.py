@@ -6,6 +6,7 @@ The cluster behind a context is remembered. When the name leads to another one, 
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
 from ipaddress import ip_address
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from kubernetes.client import ApiClient, Configuration, CoreV1Api, CustomObjectsApi
+from kubernetes.client import ApiClient, AppsV1Api, BatchV1Api, Configuration, CoreV1Api, CustomObjectsApi
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config import ConfigException, load_incluster_config, load_kube_config
 from kubernetes.watch import Watch
@@ -27,6 +28,7 @@ from delivery.errors import PlatformError
 from delivery.site import Site
 
 SECONDS = 10
+_CONNECTIONS = 32  # that are kept: three environments are asked for six lists and their replicas, all at once
 Object = dict[str, Any]
 
 
@@ -59,6 +61,7 @@ class Kubernetes:
         self.name = f"cluster of {self.context}" if self.context else "the cluster around this pod"
         self._configuration = self._load(site.kubeconfig)
         self._configuration.retries = False
+        self._configuration.connection_pool_maxsize = _CONNECTIONS
         if site.made_here:
             self._insist_on_this_machine()
             self._configuration.proxy = None
@@ -159,6 +162,21 @@ class Kubernetes:
         """All pods of a namespace, and the resourceVersion to watch from."""
         answer = self._json(self._core.list_namespaced_pod, namespace)
         return answer["items"], answer["metadata"]["resourceVersion"]
+
+    def makers(self, namespace: str) -> dict[str, list[Object]]:
+        """All objects of a namespace that make pods, by their kind; Denied when one kind may not be read."""
+        apps, batch = AppsV1Api(self._client), BatchV1Api(self._client)
+        lists = {
+            "Deployment": apps.list_namespaced_deployment,
+            "ReplicaSet": apps.list_namespaced_replica_set,
+            "StatefulSet": apps.list_namespaced_stateful_set,
+            "DaemonSet": apps.list_namespaced_daemon_set,
+            "Job": batch.list_namespaced_job,
+            "CronJob": batch.list_namespaced_cron_job,
+        }
+        with ThreadPoolExecutor(max_workers=len(lists)) as pool:
+            found = pool.map(lambda call: self._json(call, namespace)["items"], lists.values())
+            return dict(zip(lists, found, strict=True))
 
     def pods_changed(self, namespace: str, since: str, seconds: float) -> None:
         """Return when a pod of the namespace changed after `since`, or when the time is over."""

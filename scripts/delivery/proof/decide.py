@@ -13,6 +13,7 @@ from typing import Literal
 from delivery.desired.manifests import Desired
 from delivery.errors import Unknown
 from delivery.parts.argocd import Application
+from delivery.proof.findings import Findings
 from delivery.signed.entry import Release
 
 _REFERENCE = re.compile(r"^(?:docker-pullable://)?(?P<repository>[^@]+)@(?P<digest>sha256:[0-9a-f]{64})$")
@@ -109,6 +110,9 @@ class Facts:
     pods: tuple[Pod, ...] | Unknown
     answers: Mapping[str, Answer | Unknown]
     image: Image | Unknown
+    foreign: tuple[str, ...] | Unknown  # commits that Argo CD is at, and that the branch never had
+    overrides: Findings | Unknown  # the Application held against Git's
+    strays: Findings | Unknown  # objects and pods held against what the chart renders
 
 
 @dataclass(frozen=True)
@@ -155,6 +159,11 @@ def runs(image_id: str, pinned: str, children: Collection[str] = ()) -> bool:
 def decide(facts: Facts) -> Proof:
     """The verdict; UNKNOWN outweighs PROVEN, MISMATCH outweighs both."""
     found = _Findings()
+    if isinstance(facts.foreign, Unknown):
+        found.unknowns.append(facts.foreign.reason)
+    elif facts.foreign:
+        at = ", ".join(commit[:12] for commit in facts.foreign)
+        found.mismatches.append(f"Argo CD is at {at}, which the branch in Git never had")
     _argocd(facts, found)
     if not facts.follows:
         _entered(facts, found)
@@ -168,6 +177,12 @@ def decide(facts: Facts) -> Proof:
         for pod in facts.pods:
             _pod(pod, pod.app == facts.release, facts.desired, facts.image, found)
         _replicas(facts, facts.desired, facts.pods, found)
+    for part in (facts.overrides, facts.strays):
+        if isinstance(part, Unknown):
+            found.unknowns.append(part.reason)
+        else:
+            found.mismatches += part.mismatches
+            found.unknowns += part.unknowns
     verdict = Verdict.MISMATCH if found.mismatches else Verdict.UNKNOWN if found.unknowns else Verdict.PROVEN
     unknowns = tuple(dict.fromkeys(found.unknowns))  # one cause can hide several pieces
     return Proof(facts, verdict, tuple(found.mismatches), unknowns, tuple(found.notes))
@@ -182,6 +197,8 @@ def _argocd(facts: Facts, found: _Findings) -> None:
         found.unknowns.append(f"Argo CD: {argocd.errors[0]}")
     if argocd.syncing:
         found.unknowns.append("Argo CD is still syncing")
+    if facts.foreign and not isinstance(facts.foreign, Unknown):
+        return  # what it says is about that
     if not facts.current:
         wants = (
             f"{facts.entered.release[:12]} entered"
@@ -322,6 +339,13 @@ def _instead(ours: bool, desired: Desired) -> str:
 def _replicas(facts: Facts, desired: Desired, pods: tuple[Pod, ...], found: _Findings) -> None:
     serving = [pod for pod in pods if pod.app == facts.release and pod.serves]
     ready = [pod for pod in serving if pod.ready]
+    most = max(desired.replicas, desired.most, 1)
+    if len(ready) > most:
+        moving = isinstance(facts.argocd, Application) and (
+            facts.argocd.syncing or facts.argocd.health == "Progressing"
+        )
+        against = found.unknowns if moving else found.mismatches
+        against.append(f"{len(ready)} replicas, Git asks for {most}")
     if len(ready) < max(desired.replicas, 1):
         found.unknowns.append(f"{len(ready)} of {max(desired.replicas, 1)} replicas are Ready")
     for pod in serving:

@@ -4,24 +4,29 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from delivery.app import Version
 from delivery.build import image
 from delivery.context import Context
+from delivery.desired import derived
 from delivery.desired import manifests as desired
 from delivery.desired.manifests import Desired
 from delivery.errors import DeliveryError, Unknown
 from delivery.parts import argocd, git
 from delivery.parts.registry import Falsified, connect
 from delivery.pipeline import Environment
+from delivery.proof import overrides, owners
 from delivery.proof.decide import Answer, Container, Entered, Facts, Image, Pod, Proof, decide
+from delivery.proof.findings import Findings
 from delivery.signed import commits, entry
 
 if TYPE_CHECKING:
     from delivery.parts.kubernetes import Kubernetes
 
 T = TypeVar("T")
+Object = dict[str, Any]
 
 
 def observe(
@@ -76,15 +81,10 @@ def facts(
     kubernetes: "Kubernetes | Unknown",
 ) -> Facts:
     """The facts about one environment, given its Git history and its cluster."""
-    if isinstance(kubernetes, Unknown):
-        application: argocd.Application | Unknown = kubernetes
-        found: tuple[Pod, ...] | Unknown = kubernetes
-        answers: Mapping[str, Answer | Unknown] = {}
-    else:
-        api = kubernetes
-        application = _try(lambda: argocd.ArgoCD(api, environment.name).application(environment.application))
-        found = _try(lambda: pods(api, environment.namespace)[0])
-        answers = {} if isinstance(found, Unknown) else ask(context, api, environment.namespace, found)
+    live = _live(context, environment, kubernetes)
+    application = (
+        live.application if isinstance(live.application, Unknown) else argocd.parse(live.application)
+    )
     entered = _entered(context, environment, repository)
     if environment.guarded:
         wanted, current, moved = _let_in(context, environment, repository, entered, application)
@@ -101,16 +101,76 @@ def facts(
         moved=moved,
         argocd=application,
         current=current,
-        pods=found,
-        answers=answers,
+        pods=live.pods if isinstance(live.pods, Unknown) else tuple(parse(item) for item in live.pods),
+        answers=live.answers,
         image=wanted if isinstance(wanted, Unknown) else _try(lambda: registered(context, wanted)),
+        foreign=_foreign(context, repository, application),
+        overrides=_overrides(context, environment, live.application),
+        strays=_strays(environment, wanted, live),
     )
 
 
-def pods(kubernetes: "Kubernetes", namespace: str) -> tuple[tuple[Pod, ...], str]:
-    """All pods of a namespace, with all their containers, and the version to watch from."""
-    items, version = kubernetes.pods(namespace)
-    return tuple(parse(item) for item in items), version
+@dataclass(frozen=True)
+class _Live:
+    """What an environment's cluster says, as its API gives it."""
+
+    application: Object | Unknown
+    pods: list[Object] | Unknown
+    makers: dict[str, list[Object]] | Unknown
+    answers: Mapping[str, Answer | Unknown]
+
+
+def _live(context: Context, environment: Environment, kubernetes: "Kubernetes | Unknown") -> _Live:
+    if isinstance(kubernetes, Unknown):
+        return _Live(kubernetes, kubernetes, kubernetes, {})
+    api, namespace, name = kubernetes, environment.namespace, environment.application
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        items = _try(lambda: api.pods(namespace)[0])
+        # After the pods: whoever made one was there before it.
+        makers = pool.submit(_try, lambda: api.makers(namespace))
+        application = pool.submit(_try, lambda: argocd.ArgoCD(api, environment.name).document(name))
+        found = [] if isinstance(items, Unknown) else [parse(item) for item in items]
+        answers = ask(context, api, namespace, found)
+        return _Live(application.result(), items, makers.result(), answers)
+
+
+def _overrides(
+    context: Context, environment: Environment, application: Object | Unknown
+) -> Findings | Unknown:
+    if isinstance(application, Unknown):
+        return application
+    asked = derived.application(context.pipeline, environment, derived.of(context.pipeline, context.site))
+    return overrides.found(application, asked)
+
+
+def _strays(environment: Environment, wanted: Desired | Unknown, live: _Live) -> Findings | Unknown:
+    if isinstance(wanted, Unknown):
+        return wanted
+    if isinstance(live.pods, Unknown):
+        return live.pods
+    if isinstance(live.makers, Unknown):
+        return live.makers
+    return owners.strays(wanted.documents, environment.namespace, live.makers, live.pods)
+
+
+def _foreign(
+    context: Context, repository: git.Repository | Unknown, application: argocd.Application | Unknown
+) -> tuple[str, ...] | Unknown:
+    """The commits that Argo CD is at and that the branch never had."""
+    if isinstance(repository, Unknown):
+        return repository
+    if isinstance(application, Unknown):
+        return application
+    at = dict.fromkeys(commit for commit in (application.revision, application.told) if commit)
+    strange = [commit for commit in at if not repository.contains(commit, "HEAD")]
+    if not strange:
+        return ()
+    # Somebody may have pushed it since the clone was made.
+    served = git.Repository(repository.path, context.site.git)
+    newest = _try(lambda: served.fetch(f"refs/heads/{context.pipeline.git.branch}"))
+    if isinstance(newest, Unknown):
+        return newest
+    return tuple(commit for commit in strange if not served.contains(commit, newest))
 
 
 def ask(

@@ -1,0 +1,112 @@
+"""Who made the pods: each belongs to an object that Git asked for, and is what that object's template says.
+
+The label of the app alone says nothing: anybody's pod may carry it, and a ReplicaSet adopts a stranger that does.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from delivery.desired import manifests
+from delivery.proof import spec
+from delivery.proof.findings import Findings
+
+Object = Mapping[str, Any]
+# kind -> all objects of that kind in the namespace, as the API gives them.
+Objects = Mapping[str, Sequence[Object]]
+# (kind, name) -> what the chart rendered.
+Asked = Mapping[tuple[str, str], Object]
+
+MAKERS = ("Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob")  # what a chart may have that makes pods
+_STAY = (
+    "Deployment",
+    "StatefulSet",
+    "DaemonSet",
+    "CronJob",
+)  # a Job comes and goes, and a failed one is kept to read
+_SCALED = ("Deployment", "StatefulSet")
+_BETWEEN = ("ReplicaSet", "Job")  # made by a Deployment or a CronJob, and makes pods itself
+_LINES = 4  # fields that are named for one object
+
+
+def strays(
+    rendered: Collection[Object], namespace: str, objects: Objects, pods: Iterable[Object]
+) -> Findings:
+    """Hold the objects and the pods of a namespace against what the chart rendered for it."""
+    asked = {
+        (one["kind"], one["metadata"]["name"]): one
+        for one in rendered
+        if one.get("kind") in MAKERS and one["metadata"].get("namespace", namespace) == namespace
+    }
+    live = [(kind, one) for kind in _STAY for one in objects.get(kind, ())]
+    there = {(kind, one["metadata"]["name"]) for kind, one in live}
+    found = [line for kind, one in live for line in _object(kind, one, asked, rendered)]
+    makers = {_uid(one): (kind, one) for kind, some in objects.items() for one in some}
+    found += [line for pod in pods if not _leaving(pod) for line in _pod(pod, asked, makers)]
+    missing = [key for key in asked if key[0] in _STAY and key not in there]
+    return Findings(tuple(found), tuple(f"{kind} {name} is not there" for kind, name in missing))
+
+
+def _object(kind: str, live: Object, asked: Asked, rendered: Iterable[Object]) -> Iterator[str]:
+    name = live["metadata"]["name"]
+    wanted = asked.get((kind, name))
+    if wanted is None:
+        yield f"{kind} {name} is there, and Git does not ask for it"
+        return
+    if kind in _SCALED:
+        least, most = manifests.replicas(wanted, rendered)
+        says = int(live["spec"].get("replicas", 1))
+        if not least <= says <= most:
+            span = str(least) if least == most else f"{least} to {most}"
+            yield f"{kind} {name} is for {says} replicas, Git asks for {span}"
+    has = manifests.pod_template({**live, "kind": kind})  # in a list, the API leaves the kind out
+    yield from _told(f"{kind} {name}", spec.template(has, manifests.pod_template(wanted)))
+
+
+def _pod(pod: Object, asked: Asked, makers: Mapping[str, tuple[str, Object]]) -> Iterator[str]:
+    where = f"pod {pod['metadata']['name']}"
+    chain = list(_makers(pod, makers))
+    if not chain:
+        yield f"{where} has no owner that is there; Git asks for no pod of its own"
+        return
+    kind, owner = chain[-1]
+    wanted = asked.get((kind, owner["metadata"]["name"]))
+    if wanted is None:
+        yield f"{where} belongs to {kind} {owner['metadata']['name']}, and Git does not ask for that"
+        return
+    yield from _told(where, spec.pod(pod, manifests.pod_template(wanted), wanted))
+
+
+def _makers(pod: Object, makers: Mapping[str, tuple[str, Object]]) -> Iterator[tuple[str, Object]]:
+    """Who controls the pod, and who controls that: by uid, and with the name and kind that the reference says."""
+    one = pod
+    for _ in range(2):  # Deployment, ReplicaSet, pod; or CronJob, Job, pod
+        named = next(
+            (by for by in one["metadata"].get("ownerReferences") or [] if by.get("controller")), None
+        )
+        if named is None:
+            return
+        kind, above = makers.get(str(named.get("uid") or ""), ("", None))
+        if above is None or (kind, above["metadata"]["name"]) != (named.get("kind"), named.get("name")):
+            gone = f"{named.get('name')} (which is not there)"
+            yield str(named.get("kind")), {"metadata": {"name": gone}}
+            return
+        yield kind, above
+        if kind not in _BETWEEN:
+            return
+        one = above
+
+
+def _uid(one: Object) -> str:
+    return str(one["metadata"].get("uid") or "")
+
+
+def _leaving(pod: Object) -> bool:
+    """Whether it is on its way out, or failed for good: decide.py says what it may run."""
+    phase = (pod.get("status") or {}).get("phase")
+    return bool(pod["metadata"].get("deletionTimestamp")) or phase == "Failed"
+
+
+def _told(where: str, lines: Sequence[str]) -> Iterator[str]:
+    yield from (f"{where}: {line}" for line in lines[:_LINES])
+    if len(lines) > _LINES:
+        yield f"{where}: {len(lines) - _LINES} more fields differ from Git"
