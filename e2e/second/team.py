@@ -23,7 +23,8 @@ from ruamel.yaml import YAML
 from delivery import context as contexts
 from delivery import pipeline as pipelines
 from delivery.context import Context
-from delivery.parts import cosign, programs
+from delivery.files import write_private
+from delivery.parts import cosign, openpgp, programs
 from delivery.pipeline import Pipeline
 from e2e.delivery import Ran
 from e2e.second import clusters, names
@@ -181,15 +182,24 @@ def _site(team: Team, servers: Servers, arguments: dict[str, str], adopted: Any)
         "argocd": {"context": clusters.TEST},
         "environments": places,
         "arguments": arguments,
-        "signers": {
-            name: {
-                "key": str(team.home / "keys" / f"{name}.key"),
-                "password": PASSWORD,
-                "public": f"keys/{name}.pub",
-            }
-            for name in team.pipeline.signed_by
-        },
+        "signers": {name: _signer(team, name) for name in team.pipeline.signed_by},
     }
+
+
+def _signer(team: Team, name: str) -> dict[str, Any]:
+    private = team.home / "keys"
+    signer: dict[str, Any] = {
+        "key": str(private / f"{name}.key"),
+        "password": PASSWORD,
+        "public": f"keys/{name}.pub",
+    }
+    if name in _gates(team):
+        signer["commits"] = {"key": str(private / f"{name}.pgp"), "public": f"keys/{name}.asc"}
+    return signer
+
+
+def _gates(team: Team) -> set[str]:
+    return {one.gate for one in team.pipeline.environments if one.guarded}
 
 
 def _make_keys(team: Team) -> None:
@@ -203,6 +213,10 @@ def _make_keys(team: Team) -> None:
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(make, team.pipeline.signed_by))
+    for name in _gates(team):
+        secret, certificate = openpgp.generate(f"{name} <{name}@{names.DOMAIN}>")
+        write_private(private / f"{name}.pgp", secret)
+        (public / f"{name}.asc").write_text(certificate, encoding="ascii")
 
 
 def _virtual_environment(folder: Path, checkout: Path) -> None:
