@@ -56,7 +56,7 @@ class Target:
         return registry.connect(self.context.site.image)
 
     def kubectl(self, *arguments: str, input: str | None = None, seconds: float = 20) -> str:
-        """What kubectl prints, asked as the tester of the environment's own cluster and this environment's namespace."""
+        """What kubectl prints, asked as the tester, of the environment's own cluster and namespace."""
         site = self.context.site
         place = site.place(self.environment.name)
         chosen = [f"--kubeconfig={site.kubeconfig}"] if site.kubeconfig else []

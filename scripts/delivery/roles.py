@@ -31,3 +31,16 @@ def deployer(app: str) -> str:
 def tester(app: str) -> str:
     """The user name of whoever runs the suites."""
     return account(home(app), TESTER)
+
+
+def acting(user: str, *groups: str) -> tuple[str, ...]:
+    """kubectl's options for an administrator who acts as somebody else."""
+    return (f"--as={user}", *(f"--as-group={group}" for group in groups))
+
+
+# Whoever keeps the platform: an administrator says so, and may then do what the locks ask this group for.
+AS_PLATFORM = acting("delivery-platform", PLATFORM, "system:masters")
+# Somebody whom RBAC and the lock on writers let through: then the other locks alone can be why something is refused.
+AS_CONTROLLER = acting(
+    account("kube-system", "replicaset-controller"), "system:serviceaccounts:kube-system", "system:masters"
+)

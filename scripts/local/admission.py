@@ -14,6 +14,7 @@ from pathlib import Path
 from pytest_kind import KindCluster
 from ruamel.yaml import YAML
 
+from delivery import roles
 from delivery.desired import derived, policy
 from delivery.desired.derived import Seen
 from delivery.desired.policy import Manifest
@@ -101,7 +102,7 @@ def seen(kind: KindCluster, cluster: Cluster) -> str:
     for environment in cluster.pipeline.environments:
         for image, (what, reason) in _refused(cluster.image, environment).items():
             pod = json.dumps(_pod(image, environment.namespace))
-            _insist(kind, environment.name, pod, installing.AS_CONTROLLER, image, reason)
+            _insist(kind, environment.name, pod, roles.AS_CONTROLLER, image, reason)
             said.append(f"{environment.name} refuses {what}")
     for environment in cluster.pipeline.environments[1:]:
         pod = json.dumps(_pod(f"{cluster.image}@sha256:{'0' * 64}", environment.namespace))

@@ -19,7 +19,7 @@ def write(kind: KindCluster, cluster: Cluster) -> None:
     home = roles.home(cluster.pipeline.chart.release)
     tokens = {
         name: install.kubectl(
-            kind, *install.AS_PLATFORM, "-n", home, "create", "token", name, f"--duration={_VALID}"
+            kind, *roles.AS_PLATFORM, "-n", home, "create", "token", name, f"--duration={_VALID}"
         ).strip()
         for name in (roles.DEPLOYER, roles.TESTER)
     }

@@ -25,14 +25,6 @@ from local.shell import last_line
 ARGOCD = "argocd"
 READY_LIMIT = 180
 _FIELD_MANAGER = "--field-manager=delivery"
-# `up` is an administrator that says which hat it wears: what guards the cluster asks for this group.
-AS_PLATFORM = ("--as=delivery-up", f"--as-group={roles.PLATFORM}", "--as-group=system:masters")
-# Somebody whom RBAC and the lock on writers let through: then only the other locks can be the reason of a refusal.
-AS_CONTROLLER = (
-    f"--as={roles.account('kube-system', 'replicaset-controller')}",
-    "--as-group=system:serviceaccounts:kube-system",
-    "--as-group=system:masters",
-)
 
 
 def trust_registry(cluster: Cluster) -> None:
@@ -104,7 +96,7 @@ def wait_for_argocd(cluster: KindCluster) -> None:
 
 def apply(cluster: KindCluster, *arguments: str, text: str | None = None) -> None:
     """kubectl apply --server-side, as whoever keeps the platform."""
-    kubectl(cluster, *AS_PLATFORM, "apply", "--server-side", _FIELD_MANAGER, *arguments, text=text)
+    kubectl(cluster, *roles.AS_PLATFORM, "apply", "--server-side", _FIELD_MANAGER, *arguments, text=text)
 
 
 def kubectl(cluster: KindCluster, *arguments: str, text: str | None = None) -> str:
@@ -132,7 +124,7 @@ def _secret_once(cluster: KindCluster, namespace: str, name: str, keys: Iterable
         "metadata": {"name": name, "namespace": namespace},
         "stringData": {key: secrets.token_urlsafe(24) for key in keys},
     }
-    kubectl(cluster, *AS_PLATFORM, "create", "-f", "-", text=json.dumps(secret))
+    kubectl(cluster, *roles.AS_PLATFORM, "create", "-f", "-", text=json.dumps(secret))
 
 
 def _verb(arguments: Iterable[str]) -> str:
