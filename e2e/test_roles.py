@@ -44,8 +44,18 @@ def helm(name: str, value: str) -> dict[str, Any]:
     return {"helm": {"parameters": [{"name": name, "value": value}]}}
 
 
-# What is tried -> kubectl's arguments, and the lock that stops an administrator. {ns}, {pod} and {application} are the
-# environment's; in a namespace of its own begins with -n.
+PATCHES: dict[str, dict[str, Any]] = {
+    "helm": {"spec": {"source": helm("replicas", "7")}},
+    "manifests": {"operation": {"sync": {"revision": COMMIT, "manifests": ["{}"]}}},
+    "source": {"operation": {"sync": {"source": {"repoURL": "http://elsewhere/x.git"}}}},
+    "health": {"status": {"health": {"status": "Degraded"}}},
+    "loose": {"spec": PROJECT},
+    "setting": {"data": {"cheat": "yes"}},
+    "warn": {"spec": {"mode": "warn"}},
+    "allow": {"data": {"no-match-policy": "allow"}},
+}
+# What is tried -> kubectl's arguments, and the lock that stops an administrator. A word in braces is one of `about`,
+# or a patch.
 INSIDE = {
     "a bare pod with the tested digest": ("create -f {file}", "writers"),
     "set env": ("set env deployment/{app} CHEAT=yes", "writers"),
@@ -90,7 +100,7 @@ ARGOCD = {
     "a project for everything": ("create -f {project}", "applications"),
     "a second Application": ("create -f {second}", "applications"),
     "Argo CD's keys": ("delete configmap argocd-gpg-keys-cm", "argocd"),
-    "Argo CD's settings": ("patch configmap argocd-cm {data_merge}", "argocd"),
+    "Argo CD's settings": ("patch configmap argocd-cm {setting}", "argocd"),
     "be Argo CD by exec": ("exec argocd-application-controller-0 -- true", "argocd"),
     "be Argo CD by a token": ("create token argocd-application-controller", "argocd"),
     "be the deployer": ("--namespace={home} create token deployer", "writers"),
@@ -134,10 +144,19 @@ def words(platform: Checkout, prod: Build, tmp_path_factory: pytest.TempPathFact
     }
 
 
-def attempt(platform: Checkout, words: dict[str, str], command: str, environment: str) -> tuple[str, ...]:
-    """kubectl's arguments for an attempt at an environment, as a dry run where kubectl has one."""
+def attempt(command: str, words: dict[str, str]) -> tuple[str, ...]:
+    """kubectl's arguments for an attempt, made of these words."""
+    arguments: list[str] = []
+    for word in command.split():
+        patch = PATCHES.get(word.strip("{}"))
+        arguments += merge(patch) if patch else [word.format(**words)]
+    return tuple(arguments)
+
+
+def about(platform: Checkout, words: dict[str, str], environment: str) -> dict[str, str]:
+    """The words, with those of one environment."""
     one = platform.pipeline.environment(environment)
-    own = words | {
+    return words | {
         "ns": one.namespace,
         "application": one.application,
         "pod": platform.pods(environment)[0]["metadata"]["name"],
@@ -145,21 +164,6 @@ def attempt(platform: Checkout, words: dict[str, str], command: str, environment
         "data": json.dumps({"data": {"cheat": "yes"}}),
         "annotation": f"{roles.IN_EMERGENCY}=kubernetes-admin {now()} because",
     }
-    patches: dict[str, dict[str, Any]] = {
-        "helm": {"spec": {"source": helm("replicas", "7")}},
-        "manifests": {"operation": {"sync": {"revision": COMMIT, "manifests": ["{}"]}}},
-        "source": {"operation": {"sync": {"source": {"repoURL": "http://elsewhere/x.git"}}}},
-        "health": {"status": {"health": {"status": "Healthy", "lastTransitionTime": now()}}},
-        "loose": {"spec": PROJECT},
-        "data_merge": {"data": {"cheat": "yes"}},
-        "warn": {"spec": {"mode": "warn"}},
-        "allow": {"data": {"no-match-policy": "allow"}},
-    }
-    arguments: list[str] = []
-    for word in command.split():
-        name = word.strip("{}")
-        arguments += merge(patches[name]) if name in patches else [word.format(**own)]
-    return tuple(arguments)
 
 
 def now() -> str:
@@ -182,15 +186,13 @@ def test_nobody_writes_in_a_guarded_environment(
     platform: Checkout, words: dict[str, str], who: str, environment: str
 ) -> None:
     """As whoever I come, I change nothing in stage or prod with kubectl: RBAC stops me, or else the lock on writers."""
-    last = environment == GUARDED[-1]
+    last, words = environment == GUARDED[-1], about(platform, words, environment)
     own = ("-n", platform.pipeline.environment(environment).namespace)
     found, wanted = {}, {}
     for name, (command, stops) in INSIDE.items():
         if who == "tester" and not last and name in TESTERS:
             continue
-        done = platform.kubectl(
-            *PEOPLE[who], *own, *attempt(platform, words, command, environment), check=False
-        )
+        done = platform.kubectl(*PEOPLE[who], *own, *attempt(command, words), check=False)
         found[name] = lock(done)
         wanted[name] = stops if who == "administrator" else FURTHER.get((who, name), "RBAC")
     assert found == wanted
@@ -201,10 +203,9 @@ def test_nobody_changes_what_argo_cd_and_the_policies_are_told(
     platform: Checkout, words: dict[str, str], who: str
 ) -> None:
     """As whoever I come, I do not make Argo CD or policy-controller do what Git does not say."""
-    found, wanted = {}, {}
+    found, wanted, words = {}, {}, about(platform, words, GUARDED[-1])
     for name, (command, stops) in ARGOCD.items():
-        arguments = attempt(platform, words, command, GUARDED[-1])
-        done = platform.kubectl(*PEOPLE[who], "-n", "argocd", *arguments, check=False)
+        done = platform.kubectl(*PEOPLE[who], "-n", "argocd", *attempt(command, words), check=False)
         found[name] = lock(done)
         wanted[name] = stops if who == "administrator" else FURTHER.get((who, name), "RBAC")
     assert found == wanted

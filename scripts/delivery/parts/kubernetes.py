@@ -262,7 +262,7 @@ class Kubernetes:
     def _login(self) -> str:
         """Whose login it is, as the kubeconfig calls that user, and whether its token is over."""
         owner = "the login of this pod" if self.context is None else f"the login of context {self.context}"
-        token = self._configuration.api_key.get("authorization", "").removeprefix("Bearer ")
+        token = str(self._configuration.api_key.get("BearerToken") or "").removeprefix("Bearer ")
         if not token:
             return owner
         over = _expired(token)
