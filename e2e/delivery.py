@@ -18,6 +18,7 @@ import httpx
 
 from delivery import context as contexts
 from delivery import pipeline as pipelines
+from delivery import roles
 from delivery.context import Context
 from delivery.parts import git, programs
 from delivery.pipeline import Environment, Pipeline
@@ -194,7 +195,8 @@ class Checkout:
         """Make Argo CD look at Git now; the Application's name."""
         name = self.pipeline.environment(environment).application
         annotation = "argocd.argoproj.io/refresh=normal"
-        self.kubectl("-n", "argocd", "annotate", "application", name, annotation, "--overwrite")
+        who = roles.acting(roles.deployer(self.app))
+        self.kubectl(*who, "-n", "argocd", "annotate", "application", name, annotation, "--overwrite")
         return name
 
     def main(self) -> str:
@@ -213,19 +215,17 @@ class Checkout:
     def kubectl(
         self, *arguments: str, check: bool = True, input: str | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """kubectl against the cluster of the tests."""
+        """kubectl against the cluster of the tests, as its administrator; --as makes it somebody else."""
         return kubectl(*self.kubectl_command(), *arguments, check=check, input=input)
 
-    def kubectl_command(self, environment: str = "") -> list[str]:
-        """kubectl for the cluster of an environment (the last one's) and no other."""
-        site = self.context.site
-        place = site.place(environment or self.pipeline.environments[-1].name)
-        chosen = [f"--kubeconfig={site.kubeconfig}"] if site.kubeconfig else []
-        return [str(programs.path("kubectl")), *chosen, f"--context={place.context}"]
+    def kubectl_command(self) -> list[str]:
+        """kubectl for the local cluster and no other, as its administrator."""
+        here = (f"--kubeconfig={self.cluster.kubeconfig}", f"--context={self.cluster.context}")
+        return [str(programs.path("kubectl")), *here]
 
-    def apply(self, manifest: dict[str, Any]) -> None:
+    def apply(self, manifest: dict[str, Any], *options: str) -> None:
         """kubectl apply of one object, by hand and past Git."""
-        self.kubectl("apply", "-f", "-", input=json.dumps(manifest))
+        self.kubectl(*options, "apply", "-f", "-", input=json.dumps(manifest))
 
     def get(self, *arguments: str) -> Any:
         """kubectl get … -o json."""

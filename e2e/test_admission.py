@@ -1,4 +1,4 @@
-"""The second lock: whoever goes around the gate, with kubectl or with Git, the cluster itself refuses."""
+"""The lock on images: who goes around the gate and is let through by the lock on writers brings no other image."""
 
 # Needs of conftest.py: `platform` (a Checkout with kubectl, get, pods, digests, url, git, edit, commit, pull,
 # delivery) and `prod` (the Build that stage and prod run, with its evidence).
@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from delivery import pipeline as pipelines
+from delivery import roles
 from delivery.parts.admission import refusal
 from e2e.conftest import ROOT, Build
 from e2e.delivery import Checkout, consistently, probing
@@ -77,12 +78,11 @@ def refused(done: CompletedProcess[str]) -> str:
 def create(
     platform: Checkout, environment: str, wanted: dict[str, Any], *options: str
 ) -> CompletedProcess[str]:
-    """kubectl create of a manifest, as it is."""
+    """kubectl create of a manifest, as it is, by somebody whom the lock on writers lets through."""
     file = platform.path.parent / "bypass.json"
     file.write_text(json.dumps(wanted), encoding="utf-8")
-    return platform.kubectl(
-        "-n", namespace(platform, environment), "create", "-f", str(file), *options, check=False
-    )
+    own = (*roles.AS_CONTROLLER, "-n", namespace(platform, environment))
+    return platform.kubectl(*own, "create", "-f", str(file), *options, check=False)
 
 
 def namespace(platform: Checkout, environment: str) -> str:
@@ -158,7 +158,7 @@ def test_other_containers_and_volumes_are_read_too(platform: Checkout, tested: s
 @pytest.mark.parametrize("environment", GUARDED)
 def test_kubectl_debug_run_and_set_image_are_refused(platform: Checkout, environment: str) -> None:
     """kubectl debug, run and set image do nothing with an image that is not pinned."""
-    own = ("-n", namespace(platform, environment))
+    own = (*roles.AS_CONTROLLER, "-n", namespace(platform, environment))
     pod = platform.pods(environment)[0]["metadata"]["name"]
     overrides = json.dumps(manifest("Pod", "busybox"))
     for attempt in (
@@ -173,7 +173,7 @@ def test_kubectl_debug_run_and_set_image_are_refused(platform: Checkout, environ
 
 def test_prod_refuses_a_digest_without_evidence(platform: Checkout, untested: str) -> None:
     """A pinned digest of our own repository that stage never tested: refused in prod by every way in."""
-    own = ("-n", namespace(platform, "prod"))
+    own = (*roles.AS_CONTROLLER, "-n", namespace(platform, "prod"))
     pod = platform.pods("prod")[0]["metadata"]["name"]
     overrides = json.dumps(manifest("Pod", untested))
     digest = untested.split("@")[1]
@@ -191,7 +191,7 @@ def test_prod_refuses_a_digest_without_evidence(platform: Checkout, untested: st
 
 def test_pods_of_other_kinds_are_asked_when_they_start(platform: Checkout, untested: str) -> None:
     """A kind that policy-controller does not know still gets no pod: the pods themselves are asked."""
-    own = ("-n", namespace(platform, "prod"))
+    own = (*roles.AS_CONTROLLER, "-n", namespace(platform, "prod"))
     assert create(platform, "prod", manifest("ReplicationController", untested)).returncode == 0
     try:
         consistently(lambda: _no_pods(platform, *own), seconds=3)
@@ -213,8 +213,6 @@ def test_what_was_tested_is_let_in(platform: Checkout, tested: str) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        "delivery/admission-",
-        "delivery/admission=no",
         "policy.sigstore.dev/include=false",
         "policy.sigstore.dev/include-",
         "webhooks.knative.dev/exclude=yes",
@@ -246,7 +244,7 @@ def test_while_policy_controller_is_down_prod_starts_nothing_and_serves_on(
     platform: Checkout, tested: str
 ) -> None:
     """Without the judge nothing new is let in, not even what was tested; what runs answers every request."""
-    own = ("-n", namespace(platform, "prod"))
+    own = (*roles.AS_CONTROLLER, "-n", namespace(platform, "prod"))
     pod = platform.pods("prod")[0]["metadata"]["name"]
     with probing(platform.url("prod")) as probe, without_policy_controller(platform):
         assert "nothing new is let in" in refused(create(platform, "prod", manifest("Pod", tested)))
@@ -280,12 +278,12 @@ def test_a_commit_by_hand_is_refused_where_argo_cd_shows_it(
 
 
 def _sync(platform: Checkout, commit: str) -> str:
-    """Sync prod to a commit as a person with kubectl would; what Argo CD says in the end."""
+    """Sync prod to a commit by hand, with the deployer's rights; what Argo CD says in the end."""
     name = platform.pipeline.environment("prod").application
     operation = {"operation": {"sync": {"revision": commit}}}
-    platform.kubectl(
-        *("-n", "argocd", "patch", "application", name, "--type=merge", "-p", json.dumps(operation))
-    )
+    who = roles.acting(roles.deployer(platform.app))
+    patch = ("-n", "argocd", "patch", "application", name, "--type=merge", "-p", json.dumps(operation))
+    platform.kubectl(*who, *patch)
     end, state = time.monotonic() + 90, {}
     while time.monotonic() < end:
         state = platform.get("application", name, "-n", "argocd")["status"].get("operationState", {})

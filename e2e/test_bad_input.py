@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from delivery import roles
+from delivery.files import write_private
 from delivery.parts import docker
 from e2e.conftest import Build
 from e2e.delivery import Checkout
@@ -64,8 +66,8 @@ def test_another_kube_context_is_never_touched(
     """A kubeconfig that is not the one `up` made stops every verb: exit 4."""
     state = tmp_path_factory.mktemp("foreign") / platform.site
     state.mkdir()
-    mine, context = platform.cluster.kubeconfig, platform.cluster.context
-    (state / "kubeconfig").write_text(mine.read_text().replace(context, "production"))
+    mine, context = platform.cluster.kubeconfig, roles.DEPLOYER
+    write_private(state / "kubeconfig", mine.read_text().replace(context, "production"))
     site = (platform.cluster.state / "site.yaml").read_text()
     (state / "site.yaml").write_text(site.replace(str(mine), str(state / "kubeconfig")))
     ran = platform.delivery("promote", "stage", expect=4, DELIVERY_STATE=str(state.parent))

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from delivery import roles
 from delivery.parts import git
 from e2e.conftest import Build
 from e2e.delivery import Checkout, consistently
@@ -66,7 +67,8 @@ def test_stage_follows_release_and_prod_stands_on_its_tag(
 def apply(platform: Checkout, strategy: str) -> None:
     """The Applications of a strategy, as argocd/README.md says, with the address of this cluster's Git server."""
     with install.as_seen_here(platform.cluster) as folder:
-        platform.kubectl("apply", "--server-side", "--force-conflicts", "-k", f"{folder}/{strategy}")
+        command = ("apply", "--server-side", "--force-conflicts", "-k", f"{folder}/{strategy}")
+        platform.kubectl(*roles.AS_PLATFORM, *command)
 
 
 def follows(platform: Checkout, environment: str, commit: str) -> None:

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from delivery import roles
 from e2e.conftest import ROOT
 from e2e.delivery import Checkout, Ran
 from e2e.second import clusters, names, world
@@ -167,23 +168,25 @@ def test_a_context_that_leads_elsewhere_is_not_touched(story: Story) -> None:
     file = story.world.clusters.kubeconfig
     before = file.read_text()
     data = json.loads(before)
-    [prod] = [one["context"] for one in data["contexts"] if one["name"] == clusters.PROD]
-    prod |= {"cluster": clusters.TEST, "user": clusters.TEST}
+    own = clusters.role(clusters.PROD, roles.DEPLOYER)
+    [prod] = [one["context"] for one in data["contexts"] if one["name"] == own]
+    prod |= {"cluster": clusters.TEST, "user": clusters.role(clusters.TEST, roles.DEPLOYER)}
     try:
         file.write_text(json.dumps(data))
         ran = story.world.team.delivery("promote", "prod", expect=4)
     finally:
         file.write_text(before)
-    assert f"context {clusters.PROD} of site acme leads to another cluster than last time" in ran.error
+    assert f"context {own} of site acme leads to another cluster than last time" in ran.error
 
 
 def _create(story: Story, environment: str, image: str, *options: str) -> CompletedProcess[str]:
-    """kubectl create of a pod with that image, as a person would."""
+    """kubectl create of a pod with that image, by somebody whom the lock on writers lets through."""
     pod = manifest("Pod", image)
     pod["spec"]["imagePullSecrets"] = [{"name": "registry"}]
     own = ("-n", story.world.namespace(environment), "create", "-f", "-", *options)
     cluster = story.world.cluster(environment)
-    return story.world.clusters.kubectl(cluster, *own, check=False, input=json.dumps(pod))
+    kubectl = story.world.clusters.kubectl
+    return kubectl(cluster, *own, who=roles.AS_CONTROLLER, check=False, input=json.dumps(pod))
 
 
 @contextmanager

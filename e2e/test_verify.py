@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from delivery import roles
 from delivery.parts import docker
 from delivery.wait import Pending, Reached, until
 from e2e.conftest import Build
@@ -27,7 +28,7 @@ def restored(platform: Checkout, prod: Build) -> Iterator[None]:
 
 @pytest.mark.usefixtures("restored")
 def test_a_replica_more_than_git_asks_for_is_found(platform: Checkout, prod: Build) -> None:
-    """Somebody starts another image in prod by hand: MISMATCH, exit 1, and the pod is named."""
+    """Somebody gets another image started in prod past all locks: MISMATCH, exit 1, and the pod is named."""
     restricted = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
     container = {
         "name": "stray",
@@ -50,14 +51,14 @@ def test_a_replica_more_than_git_asks_for_is_found(platform: Checkout, prod: Bui
             "containers": [container],
         },
     }
-    platform.apply(pod)
+    platform.apply(pod, *roles.AS_CONTROLLER)
     try:
         platform.kubectl("-n", "prod", "wait", "--for=condition=Ready", "pod/stray", "--timeout=60s")
         ran = platform.delivery("verify", "prod", expect=1)
         assert "MISMATCH" in ran.error
         assert "stray" in ran.out
     finally:
-        platform.kubectl("-n", "prod", "delete", "pod", "stray", "--wait", "--now")
+        platform.kubectl(*roles.AS_CONTROLLER, "-n", "prod", "delete", "pod", "stray", "--wait", "--now")
 
 
 @pytest.fixture

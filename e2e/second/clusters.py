@@ -15,11 +15,12 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from delivery import roles
 from delivery.parts import docker, tar
 from delivery.wait import Pending, Reached, until
 from e2e import delivery
 from e2e.second import names
-from local import admission, images, preload, tools
+from local import admission, contexts, images, preload, tools
 from local.catalog import Catalog
 from local.shell import run
 
@@ -29,6 +30,12 @@ _HINT = "see what kind says"
 _CERTS = "/etc/containerd/certs.d"
 _ARGOCD = "argocd"
 _LABEL = "delivery.second-site"
+_LOCKS = ("pinned-images", "writers", "namespaces", "applications", "argocd", "image-policies")
+
+
+def role(context: str, name: str) -> str:
+    """The context that leads to the cluster of another one, as one of the roles."""
+    return f"{context}-{name}"
 
 
 def create_prod(network: str, root: Path, folder: Path) -> None:
@@ -121,11 +128,16 @@ class Clusters:
     kubeconfig: Path
 
     def kubectl(
-        self, context: str, *arguments: str, check: bool = True, input: str | None = None
+        self,
+        context: str,
+        *arguments: str,
+        who: tuple[str, ...] = roles.AS_PLATFORM,
+        check: bool = True,
+        input: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """kubectl against one of them and no other."""
+        """kubectl against one of them and no other, as whoever keeps the platform."""
         here = (tools.path("kubectl"), f"--kubeconfig={self.kubeconfig}", f"--context={context}")
-        return delivery.kubectl(*here, *arguments, check=check, input=input, seconds=180)
+        return delivery.kubectl(*here, *who, *arguments, check=check, input=input, seconds=180)
 
     def apply(self, context: str, *manifests: dict[str, Any]) -> None:
         """kubectl apply of these objects."""
@@ -214,21 +226,40 @@ class Clusters:
 
         until(f"{context} takes the policies", taken, 60, "see what kubectl says")
 
+    def let_in(self, context: str, app: str) -> None:
+        """Give the team's kubeconfig a context for each role, as whoever keeps the platform hands out tokens."""
+        own = ("-n", roles.home(app), "create", "token", "--duration=4h")
+        tokens = {
+            role(context, name): self.kubectl(context, *own, name).stdout.strip()
+            for name in (roles.DEPLOYER, roles.TESTER)
+        }
+        data = json.loads(self.kubeconfig.read_text(encoding="utf-8"))
+        told = contexts.with_contexts(data, context, tokens)
+        self.kubeconfig.write_text(json.dumps(told, indent=2), encoding="utf-8")
+
     def _patch_certificates(self, context: str, patch: dict[str, Any]) -> None:
         own = ("-n", _ARGOCD, "patch", "configmap", "argocd-tls-certs-cm", "--type=merge")
         self.kubectl(context, *own, "--patch", json.dumps(patch))
 
-    def leave(self, context: str, app: str, environments: Collection[str]) -> None:
-        """Take everything of the site away from the shared cluster; it may not be there."""
+    def leave(self, context: str, app: str, environments: Collection[str], home: str = "") -> None:
+        """Take everything of the site away from the shared cluster; it may not be there.
+
+        `home` is the namespace of its roles, where no other site has the same.
+        """
         own, gone = [names.of(one) for one in environments], ("delete", "--ignore-not-found", "--wait=false")
         # Namespace, Application and project are called alike.
         self.kubectl(context, "-n", _ARGOCD, *gone, *(f"application/{one}" for one in own))
         self.kubectl(context, "-n", _ARGOCD, *gone, *(f"appproject/{one}" for one in own))
         self.kubectl(context, "-n", _ARGOCD, *gone, "secret", "-l", f"{_LABEL}=yes")
         for kind in ("validatingadmissionpolicybinding", "validatingadmissionpolicy"):
-            self.kubectl(context, *gone, f"{kind}/{app}-pinned-images")
+            self.kubectl(context, *gone, *(f"{kind}/{app}-{one}" for one in _LOCKS))
+        for kind in ("clusterrolebinding", "clusterrole"):
+            self.kubectl(context, *gone, *(f"{kind}/{app}-{one}" for one in ("deployer", "emergency")))
+        for namespace, given in ((_ARGOCD, ("deployer", "developer")), ("kube-system", ("tester",))):
+            for kind in ("rolebinding", "role"):
+                self.kubectl(context, "-n", namespace, *gone, *(f"{kind}/{app}-{one}" for one in given))
         self.kubectl(context, *gone, *(f"clusterimagepolicy/{app}-{one}" for one in ("tested", "platform")))
-        self.kubectl(context, *gone, *(f"namespace/{one}" for one in own))
+        self.kubectl(context, *gone, *(f"namespace/{one}" for one in [*own, *filter(None, [home])]))
         self._patch_certificates(context, {"data": {names.GIT: None}})
 
 

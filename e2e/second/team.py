@@ -22,6 +22,7 @@ from ruamel.yaml import YAML
 
 from delivery import context as contexts
 from delivery import pipeline as pipelines
+from delivery import roles
 from delivery.context import Context
 from delivery.files import write_private
 from delivery.parts import cosign, openpgp, programs
@@ -175,11 +176,16 @@ def _site(team: Team, servers: Servers, arguments: dict[str, str], adopted: Any)
     for environment in team.pipeline.environments:
         values = YAML(typ="safe").load((team.path / environment.values).read_text(encoding="utf-8"))
         url = f"http://{environment.name}.{names.DOMAIN}:{values['service']['nodePort']}"
-        places[environment.name] = {"context": clusters.TEST, "url": url}
-    places["prod"] |= {"context": clusters.PROD, "destination": clusters.PROD}
+        places[environment.name] = {
+            "context": clusters.role(clusters.TEST, roles.DEPLOYER),
+            "tester": clusters.role(clusters.TEST, roles.TESTER),
+            "url": url,
+        }
+    own = clusters.role(clusters.PROD, roles.DEPLOYER)
+    places["prod"] = {"context": own, "url": places["prod"]["url"], "destination": clusters.PROD}
     adopted["image"] = {"name": adopted["image"]["name"], "ca": str(servers.files.authority)}
     return adopted | {
-        "argocd": {"context": clusters.TEST},
+        "argocd": {"context": clusters.role(clusters.TEST, roles.DEPLOYER)},
         "environments": places,
         "arguments": arguments,
         "signers": {name: _signer(team, name) for name in team.pipeline.signed_by},

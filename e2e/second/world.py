@@ -9,6 +9,7 @@ from pathlib import Path
 
 from docker.errors import ImageNotFound
 
+from delivery import roles
 from delivery.lock import alone
 from delivery.parts import docker
 from e2e.second import clusters, names, servers, team
@@ -128,7 +129,9 @@ def _apply(world: World) -> None:
     ours, reached = world.team, world.clusters
     reached.wait_for_policy_controller()
     for context in (clusters.TEST, clusters.PROD):
-        reached.take_policies(context, ours.delivery("policy", "--context", context).out)
+        deployer = clusters.role(context, roles.DEPLOYER)  # as pipeline.yaml names the cluster
+        reached.take_policies(context, ours.delivery("policy", "--context", deployer).out)
+        reached.let_in(context, world.app)
     pull = world.servers.docker_config(ours.home / "pull", "cluster") / "config.json"
     for environment in ENVIRONMENTS:
         own = (world.cluster(environment), "-n", world.namespace(environment), "create", "secret", "generic")
@@ -156,7 +159,8 @@ def _push(served: Servers, folder: Path, image: str) -> str:
 
 
 def _unmake(app: str, shared: Cluster) -> None:
-    Clusters(shared.kubeconfig).leave(shared.context, app, ENVIRONMENTS)
+    home = "" if app == shared.pipeline.chart.release else roles.home(app)
+    Clusters(shared.kubeconfig).leave(shared.context, app, ENVIRONMENTS, home)
     clusters.remove_prod()
     servers.remove()
     clusters.distrust(shared.name)

@@ -56,11 +56,12 @@ class Target:
         return registry.connect(self.context.site.image)
 
     def kubectl(self, *arguments: str, input: str | None = None, seconds: float = 20) -> str:
-        """What kubectl prints, asked of the environment's own cluster and this environment's namespace."""
+        """What kubectl prints, asked as the tester, of the environment's own cluster and namespace."""
         site = self.context.site
         place = site.place(self.environment.name)
         chosen = [f"--kubeconfig={site.kubeconfig}"] if site.kubeconfig else []
-        chosen += [f"--context={place.context}"] if place.context else []
+        context = place.tester or place.context
+        chosen += [f"--context={context}"] if context else []
         done = subprocess.run(
             [programs.path("kubectl"), *chosen, f"--namespace={self.namespace}", *arguments],
             capture_output=True,

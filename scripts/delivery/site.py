@@ -20,6 +20,7 @@ Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 ImageName = Annotated[str, Field(pattern=r"^[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)+$")]
 GitUrl = Annotated[str, Field(pattern=r"^(https?://|ssh://|file://|[\w.-]+@[\w.-]+:|/)\S+$")]
 HttpUrl = Annotated[str, Field(pattern=r"^https?://[^/\s]+\S*$")]
+User = Annotated[str, Field(pattern=r"^[A-Za-z0-9:._@/-]+$")]  # as the API server calls somebody
 Kms = Annotated[str, Field(pattern=r"^(awskms|gcpkms|azurekms|hashivault|env)://\S+$")]
 
 
@@ -92,18 +93,28 @@ class ArgoCD(Model):
 class Place(Model):
     """Where one environment lives: a context of the kubeconfig, or the cluster that this very pod is in."""
 
-    context: str | None = None
+    context: str | None = None  # the deployer's, or somebody's who may do as much
     in_cluster: bool = False
+    tester: str | None = None  # the context of whoever looks inside during a test, where that is another one
     url: HttpUrl | None = None  # where its users, and so the suites, reach it
     destination: Name | None = (
         None  # what Argo CD calls the cluster, where it is not the one that Argo CD is in
     )
+    writer: User | None = None  # who Argo CD is in that cluster, where `argocd cluster add` did not make it
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         if self.context and self.in_cluster:
             raise ValueError("a context or in_cluster, not both")
         return self
+
+    @property
+    def writes(self) -> str | None:
+        """The user that Argo CD is there, or None for its own ServiceAccount."""
+        # `argocd cluster add` makes this one.
+        return self.writer or (
+            "system:serviceaccount:kube-system:argocd-manager" if self.destination else None
+        )
 
 
 class CommitKey(Model):
@@ -130,6 +141,9 @@ class Site(Model):
     git: GitServer
     image: ImageRepository
     argocd: ArgoCD = ArgoCD()
+    controllers: tuple[
+        User, ...
+    ] = ()  # of the team's own that write in guarded namespaces: external-secrets, …
     kubeconfig: CheckoutPath | None = None  # else KUBECONFIG, else ~/.kube/config
     environments: dict[Name, Place] = Field(default_factory=dict)
     signers: dict[Name, Signer] = Field(default_factory=dict)

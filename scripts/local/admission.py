@@ -14,7 +14,9 @@ from pathlib import Path
 from pytest_kind import KindCluster
 from ruamel.yaml import YAML
 
+from delivery import roles
 from delivery.desired import derived, policy
+from delivery.desired.derived import Seen
 from delivery.desired.policy import Manifest
 from delivery.errors import PlatformError
 from delivery.pipeline import Environment
@@ -36,11 +38,18 @@ _PLAIN_HTTP = ("registry.local:", "registry.localhost:")
 
 
 def install(kind: KindCluster, catalog: Catalog, cluster: Cluster, digests: Mapping[str, str]) -> None:
-    """Apply the policies and policy-controller: closed from here on, `wait` returns when it lets in what is tested."""
+    """Apply roles, policies and policy-controller: closed from here on.
+
+    `wait` returns when what is tested is let in.
+    """
     _public_keys(cluster)  # before anything is applied
     with controller_folder(catalog, cluster.root, digests) as folder:
         installing.apply(kind, "--force-conflicts", "-k", folder)
-    policies = policy.pinned_images(cluster.pipeline, cluster.image, _platform(digests))
+    present = [one.namespace for one in cluster.pipeline.environments] + [installing.ARGOCD]
+    policies = [
+        *policy.writers(cluster.pipeline, Seen(cluster.git_seen_as, installing.ARGOCD), present),
+        *policy.pinned_images(cluster.pipeline, cluster.image, _platform(digests)),
+    ]
     installing.apply(kind, "--force-conflicts", "-f", "-", text=policy.stream(policies))
 
 
@@ -93,15 +102,26 @@ def seen(kind: KindCluster, cluster: Cluster) -> str:
     for environment in cluster.pipeline.environments:
         for image, (what, reason) in _refused(cluster.image, environment).items():
             pod = json.dumps(_pod(image, environment.namespace))
-            try:
-                installing.kubectl(kind, "create", "--dry-run=server", "-f", "-", text=pod)
-            except PlatformError as error:
-                if reason not in error.message:
-                    raise
-            else:
-                raise PlatformError(f"{environment.name} would take {image}", "")
+            _insist(kind, environment.name, pod, roles.AS_CONTROLLER, image, reason)
             said.append(f"{environment.name} refuses {what}")
+    for environment in cluster.pipeline.environments[1:]:
+        pod = json.dumps(_pod(f"{cluster.image}@sha256:{'0' * 64}", environment.namespace))
+        _insist(kind, environment.name, pod, (), "a pod of an administrator's", "written by Argo CD")
+        said.append(f"{environment.name} refuses an administrator's pod")
     return "; ".join(said) or "no environment is guarded"
+
+
+def _insist(
+    kind: KindCluster, environment: str, pod: str, who: tuple[str, ...], what: str, reason: str
+) -> None:
+    """Return when a dry run of this pod is refused for this reason; PlatformError when it is taken."""
+    try:
+        installing.kubectl(kind, *who, "create", "--dry-run=server", "-f", "-", text=pod)
+    except PlatformError as error:
+        if reason not in error.message:
+            raise
+    else:
+        raise PlatformError(f"{environment} would take {what}", "")
 
 
 def _refused(repository: str, environment: Environment) -> dict[str, tuple[str, str]]:

@@ -9,6 +9,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from delivery import pipeline as pipelines
+from delivery import roles
 from delivery.errors import BadInput
 from delivery.files import write_private
 from delivery.pipeline import Pipeline
@@ -42,7 +43,7 @@ class Cluster:
 
     @property
     def context(self) -> str:
-        """The kube-context, as kind names it."""
+        """The administrator's kube-context, as kind names it."""
         return f"kind-{self.name}"
 
     @property
@@ -137,7 +138,8 @@ class Cluster:
             },
             "kubeconfig": str(self.kubeconfig),
             "environments": {
-                name: {"context": self.context, "url": f"http://{ADDRESS}:{port}"}
+                name: {"context": roles.DEPLOYER, "url": f"http://{ADDRESS}:{port}"}
+                | ({"tester": roles.TESTER} if name != self.pipeline.environments[-1].name else {})
                 for name, port in self.environments.items()
             },
             "signers": signers,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pytest_kind import KindCluster
 
+from delivery import roles
 from delivery.desired import derived, policy
 from delivery.desired.derived import Seen
 from delivery.errors import PlatformError
@@ -106,8 +107,8 @@ def wait_for_argocd(cluster: KindCluster) -> None:
 
 
 def apply(cluster: KindCluster, *arguments: str, text: str | None = None) -> None:
-    """kubectl apply --server-side, as `delivery`."""
-    kubectl(cluster, "apply", "--server-side", _FIELD_MANAGER, *arguments, text=text)
+    """kubectl apply --server-side, as whoever keeps the platform."""
+    kubectl(cluster, *roles.AS_PLATFORM, "apply", "--server-side", _FIELD_MANAGER, *arguments, text=text)
 
 
 def kubectl(cluster: KindCluster, *arguments: str, text: str | None = None) -> str:
@@ -121,7 +122,7 @@ def kubectl(cluster: KindCluster, *arguments: str, text: str | None = None) -> s
         )
     except subprocess.CalledProcessError as error:
         raise PlatformError(
-            f"kubectl {arguments[0]} failed: {last_line(error.stderr)}",
+            f"kubectl {_verb(arguments)} failed: {last_line(error.stderr)}",
             "look what is missing: delivery doctor",
         ) from None
 
@@ -135,4 +136,8 @@ def _secret_once(cluster: KindCluster, namespace: str, name: str, keys: Iterable
         "metadata": {"name": name, "namespace": namespace},
         "stringData": {key: secrets.token_urlsafe(24) for key in keys},
     }
-    kubectl(cluster, "create", "-f", "-", text=json.dumps(secret))
+    kubectl(cluster, *roles.AS_PLATFORM, "create", "-f", "-", text=json.dumps(secret))
+
+
+def _verb(arguments: Iterable[str]) -> str:
+    return next(one for one in arguments if not one.startswith("--as"))

@@ -12,7 +12,7 @@ from delivery.lock import alone
 from delivery.parts import docker
 from delivery.parts.daemon import endpoint
 from delivery.progress import phase
-from local import admission, host, images, install, keys, preload, room, seed, services, tools
+from local import admission, contexts, host, images, install, keys, preload, room, seed, services, tools
 from local import kind as kinds
 from local.closed.images import Closed
 from local.cluster import Cluster
@@ -68,6 +68,7 @@ def _up(cluster: Cluster, source: Online | Closed, meanwhile: Callable[[], None]
         with phase("Waiting for Argo CD"):
             rest.result()
             guarded.result()  # before the Applications: what is guarded is shut from the first sync on
+            contexts.write(kind, cluster)
             install.applications(kind, cluster)
             install.wait_for_argocd(kind)
             admission.wait(*guards)

@@ -112,22 +112,15 @@ def test_a_tag_is_never_turned_into_a_digest() -> None:
 
 
 def test_stage_and_prod_are_guarded(pinned: list[dict[str, Any]]) -> None:
-    """stage and prod have the labels that the policies go by, dev has none, and nobody can take them off."""
+    """stage and prod are bound by their names, dev is not; only policy-controller goes by a label."""
     labels = {
         m["metadata"]["name"]: m["metadata"].get("labels", {}) for m in load(ROOT / "policy/namespaces.yaml")
     }
-    selector = pinned[1]["spec"]["matchResources"]["namespaceSelector"]["matchLabels"]
-    assert selector == {"delivery/admission": "pinned", "delivery/app": "manual-app"}
-    guarded = [name for name, own in labels.items() if selector.items() <= own.items()]
-    assert guarded == ["stage", "prod"]
     assert [name for name, own in labels.items() if own.get("policy.sigstore.dev/include") == "true"] == [
         "prod"
     ]
-    (changed,) = (v["expression"] for v in pinned[2]["spec"]["variables"])
-    # The last one is not ours: policy-controller leaves out namespaces that have it.
-    for label in (*selector, "policy.sigstore.dev/include", "webhooks.knative.dev/exclude"):
-        assert f"'{label}'" in changed
-    assert "namespaces/status" in pinned[2]["spec"]["matchConstraints"]["resourceRules"][0]["resources"]
+    [by_name] = pinned[1]["spec"]["matchResources"]["namespaceSelector"]["matchExpressions"]
+    assert by_name == {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["stage", "prod"]}
 
 
 def test_prod_believes_stages_key_alone(evidence: list[dict[str, Any]]) -> None:
@@ -220,7 +213,7 @@ def test_policies_for_a_cluster_of_our_own(ours: Context) -> None:
     """`delivery policy | kubectl apply -f -`: namespaces and policies, for our keys and for what our chart runs."""
     side_car = f"ghcr.io/acme/proxy@{DIGEST}"
     found = list(YAML(typ="safe").load_all(policies.run(ours, [side_car])))
-    assert [one["kind"] for one in found].count("Namespace") == 4
+    assert [one["kind"] for one in found].count("Namespace") == 5
     (pinned,) = (
         one
         for one in found
@@ -239,10 +232,13 @@ def test_each_cluster_gets_its_own_namespaces(ours: Context) -> None:
     places = {one.name: Place(context="live" if one.name == "prod" else "test") for one in ours.environments}
     site = ours.site.model_copy(update={"environments": places, "argocd": ArgoCD(context="test")})
     apart = Context(ours.pipeline, site)
-    for cluster, namespaces in (("test", {"dev", "stage", "argocd"}), ("live", {"prod"})):
+    home = "manual-app-delivery"
+    for cluster, namespaces in (("test", {"dev", "stage", "argocd", home}), ("live", {"prod", home})):
         found = list(YAML(typ="safe").load_all(policies.run(apart, cluster=cluster)))
         assert {one["metadata"]["name"] for one in found if one["kind"] == "Namespace"} == namespaces
         assert [one["kind"] for one in found].count("ClusterImagePolicy") == 2
+        rights = {one["metadata"]["namespace"] for one in found if one["kind"] in ("Role", "RoleBinding")}
+        assert rights == (namespaces | {"kube-system"}) - {home}
     with pytest.raises(BadInput, match="has no environment in context nowhere") as caught:
         policies.run(apart, cluster="nowhere")
     assert "test, live" in caught.value.hint

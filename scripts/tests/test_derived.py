@@ -148,16 +148,16 @@ def test_two_apps_live_in_one_cluster() -> None:
     theirs = pipelines.parse(text.replace(name, f"{name}-two"), ROOT)
     ours, other = (_called(pipeline) for pipeline in (PIPELINE, theirs))
     assert len(ours) == len(other)
-    assert ours & other == {("Namespace", "argocd")}
+    assert ours & other == {("Namespace", "", "argocd")}
 
 
-def _called(pipeline: Pipeline) -> set[tuple[str, str]]:
-    """Kind and name of every object that follows."""
+def _called(pipeline: Pipeline) -> set[tuple[str, str, str]]:
+    """Kind, namespace and name of every object that follows."""
     yaml = YAML(typ="safe", pure=True)
     texts = [text for path, text in derived.files(pipeline).items() if "kustomization" not in path]
     objects = [one for text in texts for one in yaml.load_all(text)]
-    objects += policy.pinned_images(pipeline, "registry.example/app", [])[:2]
-    return {(one["kind"], one["metadata"]["name"]) for one in objects}
+    objects += policy.pinned_images(pipeline, "registry.example/app", [])
+    return {(one["kind"], one["metadata"].get("namespace", ""), one["metadata"]["name"]) for one in objects}
 
 
 def test_one_environment_more(tmp_path: Path, kustomize: Kustomize) -> None:

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from delivery import roles
 from delivery.errors import Refused
 from delivery.parts import openpgp
 from delivery.pipeline import FILE, Environment, Pipeline
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 UNSET = "set-by-policy"  # where `delivery policy` puts what Git does not know
 EVIDENCE, NAMESPACES = "policy/evidence.yaml", "policy/namespaces.yaml"
+WRITERS, ROLES = "policy/writers.yaml", "policy/roles.yaml"
 _MARK = "# Written by `delivery generate`"  # a file without it is somebody's own, and stays
 FOLDERS = ("argocd/base", "argocd/projects", "policy")
 
@@ -32,7 +34,10 @@ Files = dict[str, str | None]
 
 @dataclass(frozen=True)
 class Seen:
-    """What Argo CD has to know of a site: the repository, its own namespace, and the clusters that are not its own."""
+    """What Argo CD has to know of a site, and the site's clusters of Argo CD.
+
+    The repository, Argo CD's own namespace, the clusters that are not its own, and who else writes in them.
+    """
 
     git_url: str
     namespace: str = "argocd"
@@ -42,6 +47,18 @@ class Seen:
     commit_keys: Mapping[str, str] = field(
         default_factory=dict
     )  # guarded environment -> the id of the OpenPGP key that signs its commits
+    writers: Mapping[str, str] = field(
+        default_factory=dict
+    )  # environment -> the user that Argo CD is in its cluster, where that is not its own ServiceAccount
+    controllers: tuple[str, ...] = ()  # users that are the team's own controllers
+
+    def account(self, name: str) -> str:
+        """The user name of one of Argo CD's own ServiceAccounts."""
+        return roles.account(self.namespace, name)
+
+    def writer(self, environment: str) -> str:
+        """The user that Argo CD is where it writes an environment."""
+        return self.writers.get(environment) or self.account("argocd-application-controller")
 
 
 def seen(pipeline: Pipeline) -> Seen:
@@ -54,8 +71,15 @@ def seen(pipeline: Pipeline) -> Seen:
 
 def of(pipeline: Pipeline, site: Site) -> Seen:
     """What Argo CD has to know of one site."""
-    elsewhere = {name: one.destination for name, one in site.environments.items() if one.destination}
-    return Seen(site.git.for_argocd, site.argocd.namespace, elsewhere, commit_keys(pipeline, site))
+    places = site.environments.items()
+    return Seen(
+        site.git.for_argocd,
+        site.argocd.namespace,
+        {name: one.destination for name, one in places if one.destination},
+        commit_keys(pipeline, site),
+        {name: one.writes for name, one in places if one.writes},
+        site.controllers,
+    )
 
 
 def commit_keys(pipeline: Pipeline, site: Site) -> dict[str, str]:
@@ -84,7 +108,14 @@ def _application(pipeline: Pipeline, environment: Environment, facts: Mapping[st
 def files(pipeline: Pipeline, argocd: Seen | None = None) -> dict[str, str]:
     """Every file that follows from pipeline.yaml, as Argo CD sees the site."""
     guarded = [one for one in pipeline.environments if one.admits == "tested"]
+    app, (_, *locked) = pipeline.chart.release, pipeline.environments
     facts = {
+        "app": app,
+        "home": roles.home(app),
+        "roles": roles,
+        "locked": locked,  # every environment but the first is written by Argo CD alone
+        "under_test": locked[:-1],
+        "namespaces": ", ".join(f"'{one.namespace}'" for one in pipeline.environments),
         "pipeline": pipeline,
         "argocd": argocd or seen(pipeline),
         "guarded": guarded,
@@ -96,6 +127,8 @@ def files(pipeline: Pipeline, argocd: Seen | None = None) -> dict[str, str]:
         "argocd/release-branch/kustomization.yaml": _rendered("release-branch", facts),
         "argocd/projects/kustomization.yaml": _rendered("projects", facts),
         NAMESPACES: _rendered("namespaces", facts),
+        ROLES: _rendered("roles", facts),
+        WRITERS: _rendered("writers", facts),
     }
     if guarded:
         made[EVIDENCE] = _rendered("evidence", facts)

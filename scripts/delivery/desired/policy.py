@@ -11,7 +11,9 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from delivery import roles
 from delivery.desired import derived
+from delivery.desired.derived import Seen
 from delivery.errors import BadInput
 from delivery.parts import openpgp
 from delivery.pipeline import Pipeline
@@ -21,20 +23,31 @@ Manifest = dict[str, Any]
 
 
 def pinned_images(pipeline: Pipeline, repository: str, platform: Collection[str]) -> list[Manifest]:
-    """The API server's own policies: `repository` by any digest, of everything else these references.
+    """The API server's own policy: `repository` by any digest, of everything else these references.
 
-    They hold in the namespaces of this app alone, and have its name: the cluster may have other apps.
+    It holds in the guarded namespaces of this app alone, by their names, and has its name: the cluster may have other
+    apps.
     """
     manifests, app = _load(pipeline.root, PINNED), pipeline.chart.release
-    policy, binding = manifests[:2]
+    policy, binding = manifests
     policy["metadata"]["name"] = binding["metadata"]["name"] = f"{app}-{policy['metadata']['name']}"
     binding["spec"]["policyName"] = policy["metadata"]["name"]
-    binding["spec"]["matchResources"]["namespaceSelector"]["matchLabels"]["delivery/app"] = app
+    guarded = [one.namespace for one in pipeline.environments if one.admits != "anything"]
+    [by_name] = binding["spec"]["matchResources"]["namespaceSelector"]["matchExpressions"]
+    by_name["values"] = guarded
     values = {"repository": json.dumps(repository), "platform": json.dumps(sorted(platform))}
-    for variable in manifests[0]["spec"]["variables"]:
+    for variable in policy["spec"]["variables"]:
         if variable["name"] in values:
             variable["expression"] = values.pop(variable["name"])
-    return _filled(manifests, PINNED)
+    return _filled(manifests, PINNED) if guarded else []
+
+
+def writers(pipeline: Pipeline, argocd: Seen, present: Collection[str]) -> list[Manifest]:
+    """Roles, and who writes where, as this site's Argo CD makes them; of namespaced objects those of `present`."""
+    made = derived.files(pipeline, argocd)
+    there = {*present, roles.home(pipeline.chart.release), "kube-system"}
+    manifests = [one for path in (derived.ROLES, derived.WRITERS) for one in _parsed(made[path])]
+    return [one for one in manifests if one["metadata"].get("namespace") in (None, *there)]
 
 
 def evidence(
@@ -78,7 +91,7 @@ def keyring(namespace: str, certificates: Collection[str]) -> Manifest:
 
 
 def namespaces(root: Path, wanted: Collection[str]) -> list[Manifest]:
-    """Those of the namespaces, with the labels that the policies go by."""
+    """Those of the namespaces, with the labels that Pod Security and policy-controller go by."""
     return [one for one in _load(root, derived.NAMESPACES) if one["metadata"]["name"] in wanted]
 
 
@@ -123,7 +136,11 @@ def _load(root: Path, path: str) -> list[Manifest]:
     text = derived.read(root, path)
     if text is None:
         raise BadInput(f"{path} is missing", f"restore it: delivery generate, or git checkout {path}")
-    return list(YAML(typ="safe", pure=True).load_all(text))
+    return _parsed(text)
+
+
+def _parsed(text: str) -> list[Manifest]:
+    return [one for one in YAML(typ="safe", pure=True).load_all(text) if one]
 
 
 def _filled(manifests: list[Manifest], path: str) -> list[Manifest]:

@@ -3,11 +3,14 @@
 The cluster behind a context is remembered. When the name leads to another one, nobody asks it anything.
 """
 
+import base64
 import hashlib
 import json
+import shlex
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
@@ -59,6 +62,8 @@ class Kubernetes:
         self.site = site
         self.context = context or place.context
         self.name = f"cluster of {self.context}" if self.context else "the cluster around this pod"
+        if site.made_here:
+            self._insist_on_privacy(site.kubeconfig)
         self._configuration = self._load(site.kubeconfig)
         self._configuration.retries = False
         self._configuration.connection_pool_maxsize = _CONNECTIONS
@@ -69,7 +74,8 @@ class Kubernetes:
     @property
     def look(self) -> str:
         """The beginning of a kubectl command for this cluster."""
-        return f"kubectl --context {self.context}" if self.context else "kubectl"
+        where = f" --kubeconfig {shlex.quote(str(self.site.kubeconfig))}" if self.site.kubeconfig else ""
+        return f"kubectl{where} --context {self.context}" if self.context else "kubectl"
 
     def _load(self, file: Path | None) -> Configuration:
         configuration = Configuration()
@@ -91,6 +97,14 @@ class Kubernetes:
                 f"{where} has no usable context {self.context}", self.site.remedy("environments")
             ) from None
         return configuration
+
+    def _insist_on_privacy(self, file: Path | None) -> None:
+        """The kubeconfig of a local site has the tokens of its roles, for its owner alone."""
+        if file and file.exists() and file.stat().st_mode & 0o077:
+            raise ClusterMissing(
+                f"{file}, which has the login of {self.context}, can be read by others",
+                f"make it yours alone: chmod 600 {file}",
+            )
 
     def _insist_on_this_machine(self) -> None:
         host = urlsplit(self._configuration.host).hostname or ""
@@ -157,6 +171,10 @@ class Kubernetes:
         return frozenset(
             f"{one.get('operatingSystem', 'linux')}/{one['architecture']}" for one in told if one
         )
+
+    def namespace(self, name: str) -> Object:
+        """One Namespace; delivery.parts.emergency reads what it tells of emergencies."""
+        return self._json(self._core.read_namespace, name)
 
     def pods(self, namespace: str) -> tuple[list[Object], str]:
         """All pods of a namespace, and the resourceVersion to watch from."""
@@ -259,6 +277,17 @@ class Kubernetes:
         except (Denied, ClusterUnreachable):
             return  # The next look says what is wrong, or that nothing is.
 
+    def _login(self) -> str:
+        """Whose login it is, as the kubeconfig calls that user, and whether its token is over."""
+        owner = "the login of this pod" if self.context is None else f"the login of context {self.context}"
+        token = str(self._configuration.api_key.get("BearerToken") or "").removeprefix("Bearer ")
+        if not token:
+            return owner
+        over = _expired(token)
+        return (
+            f"{owner}, whose token was over on {over}" if over else f"{owner}, whose token is no longer good"
+        )
+
     @staticmethod
     def _attempts() -> Retrying:
         return Retrying(
@@ -280,8 +309,7 @@ class Kubernetes:
                 raise ClusterUnreachable(f"{self.name}: {what}: {error.reason}", self.site.look) from None
             if error.status == 401:
                 raise ClusterMissing(
-                    f"{self.name} does not take our key ({what})",
-                    f"is the login over? {self.site.remedy('environments')}",
+                    f"{self.name} does not take {self._login()} ({what})", self.site.remedy("environments")
                 ) from None
             raise Denied(
                 f"{self.name}: {what}: {error.status} {_message(error)}", self.site.look, error.status
@@ -290,6 +318,17 @@ class Kubernetes:
             raise ClusterUnreachable(
                 f"{self.name} does not answer ({what}: {type(error).__name__})", self.site.look
             ) from None
+
+
+def _expired(token: str) -> str:
+    """When a ServiceAccount's token ended, or nothing where it did not, or does not say."""
+    try:
+        body = token.split(".")[1]
+        end = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))["exp"]
+        moment = datetime.fromtimestamp(end, UTC)
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError, OSError):
+        return ""
+    return f"{moment:%Y-%m-%d}" if moment < datetime.now(UTC) else ""
 
 
 def _message(error: ApiException) -> str:

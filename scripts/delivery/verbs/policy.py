@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 
+from delivery import roles
 from delivery.context import Context
 from delivery.desired import derived, policy
 from delivery.errors import BadInput
@@ -9,7 +10,7 @@ from delivery.signed import keys
 
 
 def run(context: Context, images: Collection[str] = (), cluster: str | None = None) -> str:
-    """Namespaces and policies as one YAML stream, for this site's repository, its keys and this chart.
+    """Namespaces, roles and policies as one YAML stream, for this site's repository, its keys and this chart.
 
     `cluster` is the context of one cluster of the site: only the namespaces that are there. BadInput when nothing is.
     `images` are pinned references that may run in a guarded environment, beside those that the chart names. Refused
@@ -17,14 +18,14 @@ def run(context: Context, images: Collection[str] = (), cluster: str | None = No
     """
     root, repository = context.checkout, context.site.image.name
     there, argocd = _there(context, cluster), context.site.argocd.namespace
-    namespaces = policy.namespaces(root, there)
     policy.check(context.pipeline, root)
     signed_by = public_keys(context)
     platform = policy.beside(context.pipeline, root) | set(images)
     return policy.stream(
         [
-            *namespaces,
+            *policy.namespaces(root, there),
             *([policy.keyring(argocd, certificates(context))] if argocd in there else []),
+            *policy.writers(context.pipeline, derived.of(context.pipeline, context.site), there),
             *policy.pinned_images(context.pipeline, repository, platform),
             *policy.evidence(root, repository, platform, signed_by),
         ]
@@ -44,6 +45,7 @@ def _there(context: Context, cluster: str | None) -> set[str]:
             f"site {site.name} has no environment in context {cluster}",
             f"one of: {', '.join(named) or 'none, see its environments in pipeline.yaml'}",
         )
+    found.add(roles.home(context.pipeline.chart.release))
     hub = site.argocd.context
     return found | ({site.argocd.namespace} if cluster is None or hub in (None, cluster) else set())
 
