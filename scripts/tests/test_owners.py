@@ -150,6 +150,35 @@ def test_a_pod_that_leaves_is_asked_nothing(gone: str) -> None:
     assert here.found() == Findings()
 
 
+def test_a_pod_that_takes_its_time_to_leave() -> None:
+    """A stranger that somebody deleted with years of grace still runs: it is no pod on its way out, MISMATCH."""
+    here = Namespace()
+    bare_pod(here)
+    metadata = here.pod("rich")["metadata"]
+    metadata |= {"deletionTimestamp": "2036-11-25T12:00:00Z", "deletionGracePeriodSeconds": 30}
+    assert here.found() == Findings()
+    metadata["deletionGracePeriodSeconds"] = 300000000
+    [line] = here.found().mismatches
+    assert line == f"pod {metadata['name']} was given 300000000 s to leave, Git gives 30"
+
+
+def test_pods_and_jobs_of_the_charts_own() -> None:
+    """A chart may have a pod, or a hook whose name the cluster completes: they are asked for like the rest."""
+    here = Namespace()
+    job = here.asked("Job", "indexed")
+    job["metadata"] = {"generateName": "index"}
+    assert here.found() == Findings()
+    pod = here.pod("bare")
+    pod["metadata"].pop("ownerReferences")
+    asked = here.asked("Deployment", "bare")["spec"]["template"]
+    here.rendered.append(
+        {"kind": "Pod", **asked, "metadata": {**asked["metadata"], "name": pod["metadata"]["name"]}}
+    )
+    assert here.found() == Findings()
+    pod["spec"]["containers"][0]["command"] = ["evil"]
+    assert len(here.found().mismatches) == 1
+
+
 def test_what_is_not_there_is_unknown() -> None:
     """Git asks for a StatefulSet that the cluster does not show (yet): UNKNOWN, and it is named."""
     here = Namespace()

@@ -24,8 +24,9 @@ def found(live: Object, asked: Object) -> Findings:
     if str(((live.get("metadata") or {}).get("annotations") or {}).get(_SKIP, "")).lower() == "true":
         lines.append(f"annotation {_SKIP} is set: Argo CD looks no more")
     status = live.get("status") or {}
-    if status.get("sourceType", "Helm") != "Helm":
-        lines.append(f"Argo CD renders it as {status['sourceType']}, not as Helm does")
+    renders = status.get("sourceType") or "Helm"
+    if renders != "Helm":
+        lines.append(f"Argo CD renders it as {renders}, not as Helm does")
     lines += _operation(status.get("operationState") or {}, wanted)
     if live.get("operation"):
         lines += _synced(live["operation"], wanted, "the sync that was asked for")

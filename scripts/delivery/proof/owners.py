@@ -7,16 +7,17 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from delivery.desired import manifests
-from delivery.proof import spec
+from delivery.proof import defaults, spec
 from delivery.proof.findings import Findings
 
 Object = Mapping[str, Any]
 # kind -> all objects of that kind in the namespace, as the API gives them.
 Objects = Mapping[str, Sequence[Object]]
-# (kind, name) -> what the chart rendered.
+# (kind, name) -> what the chart rendered; the name ends with * where the cluster is to complete it.
 Asked = Mapping[tuple[str, str], Object]
 
-MAKERS = ("Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob")  # what a chart may have that makes pods
+# What a chart may have that makes pods, and a pod of its own.
+MAKERS = ("Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob", "Pod")
 _STAY = (
     "Deployment",
     "StatefulSet",
@@ -33,7 +34,7 @@ def strays(
 ) -> Findings:
     """Hold the objects and the pods of a namespace against what the chart rendered for it."""
     asked = {
-        (one["kind"], one["metadata"]["name"]): one
+        (one["kind"], one["metadata"].get("name") or f"{one['metadata'].get('generateName')}*"): one
         for one in rendered
         if one.get("kind") in MAKERS and one["metadata"].get("namespace", namespace) == namespace
     }
@@ -41,7 +42,9 @@ def strays(
     there = {(kind, one["metadata"]["name"]) for kind, one in live}
     found = [line for kind, one in live for line in _object(kind, one, asked, rendered)]
     makers = {_uid(one): (kind, one) for kind, some in objects.items() for one in some}
-    found += [line for pod in pods if not _leaving(pod) for line in _pod(pod, asked, makers)]
+    graces = [_grace(manifests.pod_template(one).get("spec") or {}) for one in asked.values()]
+    for pod in pods:
+        found += _leaving(pod, max(graces, default=0)) if _leaves(pod) else _pod(pod, asked, makers)
     missing = [key for key in asked if key[0] in _STAY and key not in there]
     return Findings(tuple(found), tuple(f"{kind} {name} is not there" for kind, name in missing))
 
@@ -65,11 +68,11 @@ def _object(kind: str, live: Object, asked: Asked, rendered: Iterable[Object]) -
 def _pod(pod: Object, asked: Asked, makers: Mapping[str, tuple[str, Object]]) -> Iterator[str]:
     where = f"pod {pod['metadata']['name']}"
     chain = list(_makers(pod, makers))
-    if not chain:
-        yield f"{where} has no owner that is there; Git asks for no pod of its own"
+    kind, owner = chain[-1] if chain else ("Pod", pod)
+    wanted = _wanted(asked, kind, owner["metadata"]["name"])
+    if wanted is None and not chain:
+        yield f"{where} has no owner, and Git does not ask for such a pod"
         return
-    kind, owner = chain[-1]
-    wanted = asked.get((kind, owner["metadata"]["name"]))
     if wanted is None:
         yield f"{where} belongs to {kind} {owner['metadata']['name']}, and Git does not ask for that"
         return
@@ -100,10 +103,30 @@ def _uid(one: Object) -> str:
     return str(one["metadata"].get("uid") or "")
 
 
-def _leaving(pod: Object) -> bool:
-    """Whether it is on its way out, or failed for good: decide.py says what it may run."""
+def _wanted(asked: Asked, kind: str, name: str) -> Object | None:
+    if (kind, name) in asked:
+        return asked[kind, name]
+    begun = (one for (of, start), one in asked.items() if of == kind and start.endswith("*"))
+    return next((one for one in begun if name.startswith(one["metadata"]["generateName"])), None)
+
+
+def _leaves(pod: Object) -> bool:
+    """Whether it is on its way out, or failed for good: it may be of a state before; decide.py asks for its image."""
     phase = (pod.get("status") or {}).get("phase")
     return bool(pod["metadata"].get("deletionTimestamp")) or phase == "Failed"
+
+
+def _leaving(pod: Object, grace: int) -> Iterator[str]:
+    """One that was deleted runs on until its grace is over: nobody may stretch that."""
+    given = int(pod["metadata"].get("deletionGracePeriodSeconds") or 0)
+    if given > grace:
+        yield f"pod {pod['metadata']['name']} was given {given} s to leave, Git gives {grace}"
+
+
+def _grace(of: Object) -> int:
+    return int(
+        of.get("terminationGracePeriodSeconds", defaults.DEFAULTS["pod", "terminationGracePeriodSeconds"])
+    )
 
 
 def _told(where: str, lines: Sequence[str]) -> Iterator[str]:
