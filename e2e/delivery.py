@@ -22,6 +22,7 @@ from delivery import roles
 from delivery.context import Context
 from delivery.parts import git, programs
 from delivery.pipeline import Environment, Pipeline
+from delivery.signed import commits
 
 if TYPE_CHECKING:
     from local.cluster import Cluster
@@ -163,6 +164,24 @@ class Checkout:
     def git(self, *arguments: str) -> str:
         """git in the checkout, as the user."""
         return git.Repository(self.path).run(*arguments)
+
+    def commit_as(self, gate: str, message: str) -> str:
+        """Commit what was changed with the signature of an environment's gate, as whoever has its key could."""
+        self.git("add", "--all")
+        sign = commits.signer(self.context, self.pipeline.environment(gate))
+        return git.Repository(self.path).commit_signed(message, ("Mallory", "mallory@example.org"), sign)
+
+    def pin(self, environment: str, commit: str) -> None:
+        """Tell Argo CD to keep an environment at a commit, with the deployer's rights."""
+        name = self.pipeline.environment(environment).application
+        change = {
+            "metadata": {"annotations": {"argocd.argoproj.io/refresh": "normal"}},
+            "spec": {"source": {"targetRevision": commit}},
+        }
+        who = roles.acting(roles.deployer(self.app))
+        self.kubectl(
+            *(*who, "-n", "argocd", "patch", "application", name, "--type=merge", "-p", json.dumps(change))
+        )
 
     def edit(self, name: str, old: str, new: str) -> None:
         """Replace text in a file that must have it exactly once."""

@@ -5,7 +5,6 @@
 
 import json
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from subprocess import CompletedProcess
@@ -16,6 +15,7 @@ import pytest
 from delivery import pipeline as pipelines
 from delivery import roles
 from delivery.parts.admission import refusal
+from delivery.wait import Pending, Reached, until
 from e2e.conftest import ROOT, Build
 from e2e.delivery import Checkout, consistently, probing
 
@@ -255,43 +255,37 @@ def test_while_policy_controller_is_down_prod_starts_nothing_and_serves_on(
     assert not probe.failed
 
 
-def test_a_commit_by_hand_is_refused_where_argo_cd_shows_it(
+def test_a_commit_with_an_untested_digest_is_refused_where_argo_cd_shows_it(
     platform: Checkout, prod: Build, untested: str
 ) -> None:
-    """I push values-prod.yaml with an untested digest and sync it: Argo CD says who refused, and why."""
+    """Whoever has the gate's key signs values-prod.yaml with an untested digest: Argo CD says who refused, and why."""
     file = platform.pipeline.environment("prod").values
     digest = untested.split("@")[1]
     platform.pull()
     platform.edit(file, prod.digest, digest)
-    commit = platform.commit("prod: by hand")
+    commit = platform.commit_as("prod", "prod: by hand")
     platform.push("HEAD:main")
     try:
-        assert refusal(_sync(platform, commit)) == (
+        platform.pin("prod", commit)
+        assert refusal(_said(platform, commit)) == (
             f"the cluster refused {digest}: there is no evidence about it that stage's key signed",
             "test it where it comes from, then promote it: delivery test stage",
         )
+        assert "MISMATCH" in platform.delivery("verify", "prod", expect=1).error
     finally:
-        platform.edit(file, digest, prod.digest)
-        again = platform.commit("prod: as it was proven")
-        platform.push("HEAD:main")
-        _sync(platform, again)
+        platform.delivery("rollback", "prod", "--digest", prod.digest)
+    assert platform.delivery("verify", "prod", "--format", "json").json["verdict"] == "PROVEN"
 
 
-def _sync(platform: Checkout, commit: str) -> str:
-    """Sync prod to a commit by hand, with the deployer's rights; what Argo CD says in the end."""
+def _said(platform: Checkout, commit: str) -> str:
+    """What Argo CD says about prod's sync to a commit, once it has given up."""
     name = platform.pipeline.environment("prod").application
-    operation = {"operation": {"sync": {"revision": commit}}}
-    who = roles.acting(roles.deployer(platform.app))
-    patch = ("-n", "argocd", "patch", "application", name, "--type=merge", "-p", json.dumps(operation))
-    platform.kubectl(*who, *patch)
-    end, state = time.monotonic() + 90, {}
-    while time.monotonic() < end:
+
+    def look() -> Reached[str] | Pending:
         state = platform.get("application", name, "-n", "argocd")["status"].get("operationState", {})
-        if state.get("operation", {}).get("sync", {}).get("revision") == commit and state["phase"] in (
-            "Failed",
-            "Error",
-            "Succeeded",
-        ):
-            return str(state.get("message", ""))
-        time.sleep(0.5)
-    raise AssertionError(f"the sync of {commit[:12]} did not end within 90 s; last seen: {state}")
+        here = state.get("operation", {}).get("sync", {}).get("revision") == commit
+        if here and state["phase"] in ("Failed", "Error", "Succeeded"):
+            return Reached(str(state.get("message", "")))
+        return Pending(str(state.get("message", "nothing yet")))
+
+    return until(f"Argo CD gives up {commit[:12]}", look, 90, "kubectl -n argocd get application -o yaml")

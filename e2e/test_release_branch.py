@@ -6,6 +6,7 @@ import pytest
 
 from delivery import roles
 from delivery.parts import git
+from delivery.signed import commits
 from e2e.conftest import Build
 from e2e.delivery import Checkout, consistently
 from local import install
@@ -15,19 +16,20 @@ TAG = "v1.0"  # as argocd/release-branch/tag.yaml has it
 
 @pytest.fixture
 def released(platform: Checkout, prod: Build, next_build: Build) -> Iterator[str]:
-    """The Applications of the release-branch strategy, with `release` and the tag where main is; the commit."""
-    commit = platform.main()
+    """The Applications of the strategy, `release` at what entered stage, the tag at what entered prod."""
     platform.pull()
+    commit = entered(platform, "stage")
     platform.push(f"{commit}:refs/heads/release")
     if git.server_ref(platform.context.site.git, f"refs/tags/{TAG}") is None:  # a tag is never moved
-        platform.push(f"{commit}:refs/tags/{TAG}")
+        platform.push(f"{entered(platform, 'prod')}:refs/tags/{TAG}")
     try:
         apply(platform, "release-branch")
         yield commit
     finally:
         apply(platform, "manual-promotion")
-        for environment in platform.environments():
-            follows(platform, environment.name, platform.main())
+        follows(platform, "dev", platform.main())
+        for name in ("stage", "prod"):  # changing over took the pin away
+            platform.delivery("rollback", name, "--digest", prod.digest)
 
 
 def test_stage_follows_release_and_prod_stands_on_its_tag(
@@ -45,7 +47,7 @@ def test_stage_follows_release_and_prod_stands_on_its_tag(
 
     values = platform.pipeline.environment("stage").values
     platform.edit(values, prod.digest, next_build.digest)
-    moved = platform.commit("stage: the next build")
+    moved = platform.commit_as("stage", "stage: the next build")
     platform.push(f"{moved}:refs/heads/main")
     try:
         follows(platform, "dev", moved)
@@ -57,11 +59,19 @@ def test_stage_follows_release_and_prod_stands_on_its_tag(
         same(uids(platform, "prod"), before["prod"])
     finally:
         platform.edit(values, next_build.digest, prod.digest)
-        back = platform.commit("stage: as it was")
+        back = platform.commit_as("stage", "stage: as it was")
         platform.push(f"{back}:refs/heads/main")
         platform.push(f"{back}:refs/heads/release")
         follows(platform, "stage", back)
     assert platform.digests("stage") == {prod.digest}
+
+
+def entered(platform: Checkout, environment: str) -> str:
+    """The commit whose chart and values an environment has."""
+    chosen = platform.pipeline.environment(environment)
+    record = commits.newest(platform.context, git.Repository(platform.path), chosen)
+    assert record
+    return record.release
 
 
 def apply(platform: Checkout, strategy: str) -> None:

@@ -25,7 +25,7 @@ FOLDER = ROOT / "policy"
 REPOSITORY = "registry.local:5000/manual-app"
 PLATFORM = [f"registry.local:5000/platform/{name}@sha256:{name * 64}" for name in "ab"]
 KEY = "-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----\n"
-KEYS = {"stage": KEY, "gate-prod": "the gate's", "approver-for-prod": "the approver's"}
+KEYS = {"stage": KEY, "entry.prod": "the gate's", "approval.prod.approver": "the approver's"}
 DIGEST = f"sha256:{'d' * 64}"
 
 # Every resource of Kubernetes that is a pod or has a pod template, and the way of kubectl debug.
@@ -145,10 +145,10 @@ def test_every_namespace_asks_for_its_own_source(tmp_path: Path) -> None:
     pipeline = pipelines.parse(text, tmp_path)
     assert derived.sources(pipeline) == ("dev", "stage")
     derived.write(tmp_path, dict(derived.files(pipeline)))
-    app, *others = policy.evidence(tmp_path, REPOSITORY, (), KEYS | {"dev": "one key", "gate-stage": "x"})
+    app, *others = policy.evidence(tmp_path, REPOSITORY, (), KEYS | {"dev": "one key", "entry.stage": "x"})
     assert not others, "nothing but the app runs there"
     keys = {one["name"]: one["key"]["data"] for one in app["spec"]["authorities"]}
-    assert keys == KEYS | {"dev": "one key", "gate-stage": "x"}
+    assert keys == KEYS | {"dev": "one key", "entry.stage": "x"}
     assert all(one["source"] == [{"oci": REPOSITORY}] for one in app["spec"]["authorities"])
     whole = app["spec"]["policy"]
     assert whole["includeObjectMeta"] is True

@@ -144,8 +144,8 @@ def test_after_the_last_one(checkout: Path) -> None:
     assert (live.guarded, live.admits, live.approval) == (True, "tested", prod.approval)
     evidence = (checkout / "policy/evidence.yaml").read_text()
     assert '"prod": "stage",\n          "live": "prod",' in evidence
-    assert '"prod": "gate-prod",\n          "live": "gate-live",' in evidence
-    assert '"live": ["approver-for-live"],' in evidence
+    assert '"prod": "entry.prod",\n          "live": "entry.live",' in evidence
+    assert '"live": ["approval.live.approver"],' in evidence
 
 
 def test_the_lock_follows(checkout: Path) -> None:

@@ -149,9 +149,9 @@ def authorities(pipeline: Pipeline) -> dict[str, str]:
     found = {name: name for name in sources(pipeline)}
     for one in pipeline.environments:
         if one.admits == "tested":
-            found[one.gate] = one.gate
+            found[f"entry.{one.name}"] = one.gate
             if one.approval:
-                found |= {f"{by.name}-for-{one.name}": by.name for by in pipeline.approvers}
+                found |= {f"approval.{one.name}.{by.name}": by.name for by in pipeline.approvers}
     return found
 
 
