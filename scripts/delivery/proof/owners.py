@@ -18,12 +18,8 @@ Asked = Mapping[tuple[str, str], Object]
 
 # What a chart may have that makes pods, and a pod of its own.
 MAKERS = ("Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob", "Pod")
-_STAY = (
-    "Deployment",
-    "StatefulSet",
-    "DaemonSet",
-    "CronJob",
-)  # a Job comes and goes, and a failed one is kept to read
+# Those that are always there: a Job comes and goes, and a failed one is kept to read.
+_STAY = ("Deployment", "StatefulSet", "DaemonSet", "CronJob")
 _SCALED = ("Deployment", "StatefulSet")
 _BETWEEN = ("ReplicaSet", "Job")  # made by a Deployment or a CronJob, and makes pods itself
 _LINES = 4  # fields that are named for one object
@@ -90,8 +86,7 @@ def _makers(pod: Object, makers: Mapping[str, tuple[str, Object]]) -> Iterator[t
             return
         kind, above = makers.get(str(named.get("uid") or ""), ("", None))
         if above is None or (kind, above["metadata"]["name"]) != (named.get("kind"), named.get("name")):
-            gone = f"{named.get('name')} (which is not there)"
-            yield str(named.get("kind")), {"metadata": {"name": gone}}
+            yield f"missing {named.get('kind')}", {"metadata": {"name": named.get("name")}}
             return
         yield kind, above
         if kind not in _BETWEEN:
