@@ -77,6 +77,7 @@ def test_a_new_environment(checkout: Path) -> None:
     derived.check(checkout, derived.files(after))
     written = {
         *("pipeline.yaml", "manual-app-helm/values-qa.yaml", "policy/namespaces.yaml"),
+        *("policy/roles.yaml", "policy/writers.yaml"),
         *(
             "argocd/base/kustomization.yaml",
             "argocd/base/manual-app-qa.yaml",

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ruamel.yaml import YAML
 
 from delivery import pipeline as pipelines
 from delivery import roles
@@ -23,7 +22,6 @@ from delivery.pipeline import Pipeline
 from delivery.site import Place
 from e2e.suites import target as targets
 from e2e.suites.target import Target
-from local import contexts
 from scripts.tests.fake_cluster import CONTEXT, kubeconfig
 from scripts.tests.world import ROOT
 
@@ -234,33 +232,6 @@ def test_an_emergency_that_says_nothing_is_not_read_over(text: str) -> None:
     """An annotation that is there and cannot be read is no sign that all is well."""
     with pytest.raises(ValueError, match=r"emergency|time data"):
         emergency.of(told(emergency=text))
-
-
-def test_each_role_has_a_context_of_its_own() -> None:
-    """`up` puts the deployer and the tester beside the administrator; a second one changes their tokens alone."""
-    yaml = YAML(typ="safe")
-    before = yaml.load(kubeconfig("kind-x", "https://127.0.0.1:1"))
-    once = contexts.with_contexts(before, "kind-x", {"deployer": "one", "tester": "two"})
-    again = contexts.with_contexts(once, "kind-x", {"deployer": "three", "tester": "four"})
-    assert [one["name"] for one in again["contexts"]] == ["kind-x", "deployer", "tester"]
-    assert {one["context"]["cluster"] for one in again["contexts"]} == {"c"}
-    assert {one["name"]: one["user"]["token"] for one in again["users"]} == {
-        "u": "t",
-        "deployer": "three",
-        "tester": "four",
-    }
-    assert again["current-context"] == "kind-x"
-
-
-def test_the_verbs_of_a_local_site_come_as_the_deployer(world: World) -> None:
-    """The site that `up` writes has the deployer's context, and for the suites, but in prod, the tester's."""
-    world.local.publish({}, "a", "b")
-    places = world.local.site.load().environments
-    assert {name: (place.context, place.tester) for name, place in places.items()} == {
-        "dev": ("deployer", "tester"),
-        "stage": ("deployer", "tester"),
-        "prod": ("deployer", None),
-    }
 
 
 def test_the_suites_look_inside_as_the_tester(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
