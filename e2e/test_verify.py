@@ -104,7 +104,7 @@ def test_a_bare_pod_with_the_tested_image_is_found(platform: Checkout) -> None:
         assert "MISMATCH" in ran.error
         assert "pod stranger has no owner" in ran.out
     finally:
-        platform.kubectl("-n", "prod", "delete", "pod", "stranger", "--wait", "--now")
+        platform.kubectl(*roles.AS_CONTROLLER, "-n", "prod", "delete", "pod", "stranger", "--wait", "--now")
 
 
 @pytest.mark.usefixtures("proven_again")
@@ -133,7 +133,9 @@ def patch(platform: Checkout, parameters: list[dict[str, object]] | None) -> Non
     """Put Helm parameters into prod's Application; None takes them away."""
     name = platform.pipeline.environment("prod").application
     change = json.dumps({"spec": {"source": {"helm": {"parameters": parameters}}}})
-    platform.kubectl("-n", "argocd", AS_ARGOCD, "patch", "application", name, "--type=merge", "-p", change)
+    platform.kubectl(
+        *roles.AS_PLATFORM, "-n", "argocd", "patch", "application", name, "--type=merge", "-p", change
+    )
 
 
 def proven(platform: Checkout) -> None:
