@@ -191,14 +191,15 @@ def test_a_commit_that_came_meanwhile_is_no_stranger(proven: FakeCluster) -> Non
 
 
 def test_a_change_of_the_configuration_is_rolled_out(proven: FakeCluster) -> None:
-    """The same digest with other settings, by Git: new pods with them, and PROVEN again; the old ones would not be."""
+    """The same digest with other settings enters: new pods with them, and PROVEN again; the old ones would not be."""
     world = proven.world
     clone = world.clone("somebody")
     chart = "manual-app-helm/templates/app.yaml"
     world.commit(clone, chart, world.file(chart).rstrip() + "\n          args: [--quiet]\n", "quieter")
     world.git(clone, "push", "--quiet", "origin", "main")
     old = deepcopy(proven.pods["stage"])
-    proven.deploy(world.context.environment("stage"), world.head())
+    proven.deploy(world.context.environment("dev"), world.head())
+    assert promote(proven, "stage").new
     assert stage(proven).reasons == ()
     proven.pods["stage"][:] = old
     found = stage(proven)

@@ -8,17 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from delivery.desired import manifests
-from delivery.parts import helm, programs
 from delivery.proof import defaults, owners, spec
 from delivery.proof.findings import Findings
 from scripts.tests import recordings
-from scripts.tests.world import ROOT
 
 Object = dict[str, Any]
 RECORDED = recordings.load("defaulted")
@@ -48,57 +45,6 @@ def test_what_kubernetes_adds_is_no_difference() -> None:
     """Defaults, the token, tolerations, hostnames, a StatefulSet's claims: what a real API server added is known."""
     found = owners.strays(RECORDED["rendered"], "wild", RECORDED["makers"], RECORDED["pods"])
     assert found == Findings()
-
-
-@pytest.fixture(scope="module")
-def chart(program: Callable[[str], Path]) -> list[Object]:
-    """The real chart as Helm renders it for prod, with the digests of the recordings."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(programs, "path", program)
-        digests = {
-            app: next(
-                one["spec"]["containers"][0]["image"].rpartition("@")[2]
-                for one in recordings.load("pods")["items"]
-                if one["metadata"]["labels"]["app.kubernetes.io/name"] == app
-            )
-            for app in ("manual-app", "postgresql", "rates")
-        }
-        instead = {
-            "image.repository": "registry.local:5000/manual-app",
-            "image.tag": "15",
-            "image.digest": digests["manual-app"],
-            "postgresql.image.digest": digests["postgresql"],
-            "rates.image.digest": digests["rates"],
-        }
-        folder = ROOT / "manual-app-helm"
-        return helm.template(folder, folder / "values-prod.yaml", "manual-app", "prod", instead)
-
-
-def test_the_real_pods_are_what_the_real_chart_renders(chart: list[Object]) -> None:
-    """The pods of prod that a real cluster showed are what our chart asks for: nothing less, nothing more."""
-    asked = {one["metadata"]["name"]: one for one in chart if one["kind"] in ("Deployment", "StatefulSet")}
-    for pod in recordings.load("pods")["items"]:
-        name = pod["metadata"]["labels"]["app.kubernetes.io/name"]
-        owner = deepcopy(asked[name])
-        # The stand-in's script is another by now, and recordings were once written without what containers may use.
-        owner["spec"]["template"]["metadata"].get("annotations", {}).pop("checksum/rates.py", None)
-        for field in ("initContainers", "containers"):
-            for one in owner["spec"]["template"]["spec"].get(field) or []:
-                if all("resources" not in other for other in pod["spec"][field]):
-                    one.pop("resources", None)
-        assert spec.pod(pod, owner["spec"]["template"], owner) == [], pod["metadata"]["name"]
-
-
-def test_the_real_deployments_are_what_the_real_chart_renders(chart: list[Object]) -> None:
-    """The template of each Deployment, as the API server keeps it, is the rendered one; but for the image here."""
-    for one in recordings.load("deployments")["items"]:
-        [asked] = [
-            of
-            for of in chart
-            if (of["kind"], of["metadata"]["name"]) == ("Deployment", one["metadata"]["name"])
-        ]
-        said = spec.template(one["spec"]["template"], asked["spec"]["template"])
-        assert [line.partition(" ")[0] for line in said] == [f"containers[{one['metadata']['name']}].image"]
 
 
 def leaves(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:

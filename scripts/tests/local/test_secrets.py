@@ -18,12 +18,22 @@ if TYPE_CHECKING:
 
 
 def test_keys(stocked: World) -> None:
-    """One key pair for each signer, none readable by others, and a second `up` leaves them as they are."""
+    """A key pair for each signer, an OpenPGP key for each gate, none readable by others; a second `up` leaves them."""
     pairs.create(stocked.local)
     folder = stocked.local.state / "keys"
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
-    assert {name.partition(".")[0] for name in before} == {"build", "dev", "stage", "prod", "approver"}
-    assert len(before) == 15
+    gates = {"gate-stage", "gate-prod"}
+    assert {name.partition(".")[0] for name in before} == {
+        "build",
+        "dev",
+        "stage",
+        "prod",
+        "approver",
+    } | gates
+    assert {name for name in before if name.endswith((".pgp", ".asc"))} == {
+        f"{gate}.{kind}" for gate in gates for kind in ("pgp", "asc")
+    }
+    assert len(before) == 7 * 3 + 2 * 2
     assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {0o600}
     pairs.create(stocked.local)
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before

@@ -13,8 +13,9 @@ from delivery import cli
 from delivery import pipeline as pipelines
 from delivery.desired import derived
 from delivery.errors import BadInput
+from delivery.parts import openpgp
 from local import cluster as clusters
-from local import install, seed
+from local import install, keys, seed
 from scripts.tests.world import ROOT
 
 if TYPE_CHECKING:
@@ -51,14 +52,31 @@ def test_a_site_of_a_team_is_left_alone(
 
 
 def test_a_local_platform_reads_its_own_git_server(
-    kustomize: Callable[[Path], dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    kustomize: Callable[[Path], dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """My files name GitHub, and `up` applies the same Applications and projects with the address of its own server."""
+    """My files name GitHub, and `up` applies the same with the address of its own server and the keys of its gates."""
     url = "http://elsewhere/a b.git"
     monkeypatch.setattr(clusters.Cluster, "git_seen_as", url)
+    monkeypatch.setenv("DELIVERY_STATE", str(tmp_path))
     folders = ("manual-promotion", "release-branch", "projects")
-    with install.as_seen_here(clusters.chosen("local", ROOT)) as work:
+    cluster = clusters.chosen("local", ROOT)
+    for name in ("gate-stage", "gate-prod"):
+        _, certificate = openpgp.generate(f"{name} <{name}@example.test>")
+        file = keys.commit_key(cluster, name)[1]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(certificate)
+    known = {
+        one: openpgp.signing_key_id(keys.commit_key(cluster, f"gate-{one}")[1].read_text())
+        for one in ("stage", "prod")
+    }
+    with install.as_seen_here(cluster) as work:
         applied = {folder: kustomize(Path(work, folder)) for folder in folders}
     for folder, found in applied.items():
         text = json.dumps(kustomize(ROOT / "argocd" / folder))
-        assert found == json.loads(text.replace(derived.seen(pipelines.load(ROOT)).git_url, url))
+        wanted = json.loads(text.replace(derived.seen(pipelines.load(ROOT)).git_url, url))
+        if folder == "projects":
+            for name, key in known.items():
+                [rule] = wanted[name]["spec"]["sourceIntegrity"]["git"]["policies"]
+                assert rule["gpg"]["keys"] == [derived.UNSET]
+                rule["gpg"]["keys"] = [key]
+        assert found == wanted
