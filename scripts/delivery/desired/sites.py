@@ -48,10 +48,7 @@ def with_site(
             f"    #   {one}: {{ context: {name}-{one}, url: https://{one}.{host}.example }}\n"
             for one in environments
         ),
-        signers="".join(
-            f'    #   {one}: {{ key: "awskms:///alias/{host}-{one}", public: keys/{one}.pub }}\n'
-            for one in signers
-        ),
+        signers="".join(f"    #   {one}: {{ {_signer(host, one)} }}\n" for one in signers),
     )
     if sites.start_mark.column != 2:
         block = re.sub("(?m)^  ", " " * sites.start_mark.column, block)
@@ -65,6 +62,14 @@ def with_site(
     if not before.endswith("\n"):
         before += "\n"
     return before + block + _EXAMPLE.sub("", after)
+
+
+def _signer(host: str, name: str) -> str:
+    said = f'key: "awskms:///alias/{host}-{name}", public: keys/{name}.pub'
+    if not name.startswith("gate-"):
+        return said
+    variable = f"{name.upper().replace('-', '_')}_KEY"
+    return f'{said}, commits: {{ key: "env://{variable}", public: keys/{name}.asc }}'
 
 
 def _changed(text: str, site: Node, name: str, git: str, image: str) -> str:
