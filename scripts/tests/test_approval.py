@@ -415,6 +415,27 @@ def test_what_was_rolled_back_is_held(cluster: FakeCluster, built: image.Built, 
     assert not bare_promote(cluster, "prod").new
 
 
+def test_settings_that_were_rolled_back_are_held(cluster: FakeCluster, built: image.Built) -> None:
+    """The chart was bad, and the image stayed: rollback brings the chart before, and the bad one does not come back."""
+    world, chart = cluster.world, "manual-app-helm/templates/app.yaml"
+    stage, prod = (world.context.environment(name) for name in ("stage", "prod"))
+    in_stage(cluster)
+    good = promote(cluster, "prod")
+    push(cluster, chart, world.file(chart).rstrip() + "\n          args: [--bad]\n", "settings")
+    cluster.deploy(world.context.environment("dev"), world.head())
+    assert promote(cluster, "stage").new
+    bad = promote(cluster, "prod")
+    assert (bad.new, bad.digest) == (True, good.digest)
+    rolling.rollback(world.context, prod)
+    told = cluster.applications["manual-app-prod"]["spec"]["source"]["targetRevision"]
+    assert told == good.commit
+    assert proofs(cluster)["prod"].verdict == "PROVEN"
+    refused(cluster, Refused, "was rolled back out of prod", lambda: bare_promote(cluster, "prod"))
+    world.prove(stage, built.digest, ago=-timedelta(minutes=1))
+    approve(cluster)
+    assert bare_promote(cluster, "prod").new
+
+
 @pytest.mark.parametrize("path", ["manual-app-helm/values-prod.yaml", "manual-app-helm/values.yaml"])
 def test_rollback_to_what_runs_brings_nothing_in(cluster: FakeCluster, built: image.Built, path: str) -> None:
     """Back to the digest that prod runs already: no way past the gate for settings that main has by now."""

@@ -4,9 +4,10 @@ The gate of a guarded environment signs it. Never by force. When somebody else w
 on what is there now.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import zip_longest
 from pathlib import Path
 
 from delivery.context import Context
@@ -156,17 +157,19 @@ def history(repository: git.Repository, commit: str = "HEAD") -> Iterator[Record
             yield Record(*cut)
 
 
-def held(records: Iterable[Record], digest: str) -> datetime | None:
+def held(records: Sequence[Record], digest: str) -> datetime | None:
     """When a digest was rolled back out of an environment, to the end of that second; None if it was not, or came back.
 
     `records` are the environment's, newest first. What was rolled back needs a newer test, and with it a newer
-    approval, before it enters again.
+    approval, before it enters again: also under a digest that stayed, when its chart or values went back.
     """
-    for one in records:
+    for one, before in zip_longest(records, records[1:]):
+        if one.rollback and one.before == digest:
+            if one.after == digest and before and one.release == before.release:
+                continue  # it only said again what had entered
+            return datetime.fromisoformat(one.date).astimezone(UTC) + timedelta(seconds=1)
         if one.after == digest:
             return None
-        if one.before == digest and one.rollback:
-            return datetime.fromisoformat(one.date).astimezone(UTC) + timedelta(seconds=1)
     return None
 
 

@@ -62,9 +62,9 @@ def rollback(
 
 
 def _chosen(environment: Environment, records: Sequence[change.Record], digest: str | None) -> change.Record:
-    now = records[0].after if records else ""
     for one in records:
-        if one.after == digest or (digest is None and one.after != now):
+        differs = one.release != records[0].release if environment.guarded else one.after != records[0].after
+        if one.after == digest or (digest is None and differs):
             return one
     raise Refused(
         f"{environment.name} never ran {digest[:19] if digest else 'anything else'}: nothing to go back to",
