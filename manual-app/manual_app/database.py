@@ -26,6 +26,7 @@ _AWAY = (
     TimeoutError,
     OSError,
 )
+_NOT_MIGRATED = ("42P01", "42703", "42501")  # no such table, no such column, no right to it
 _POOL = 10
 
 
@@ -69,7 +70,7 @@ class Database:
                     self._transaction, work, deadline, abandon_on_cancel=True
                 )
         except exc.ProgrammingError as error:
-            if getattr(error.orig, "sqlstate", None) not in ("42P01", "42703"):
+            if getattr(error.orig, "sqlstate", None) not in _NOT_MIGRATED:
                 raise
             self._log(error)
             raise Unavailable(

@@ -12,7 +12,7 @@ from manual_app import errors
 from manual_app.envelope import SECURITY_HEADERS, Envelope
 from manual_app.metrics import Metrics
 from manual_app.settings import DatabaseSettings
-from real_postgres import Postgres
+from real_postgres import APP, Postgres
 from real_rates import RatesServer
 from real_service import BUILD, order, serving, settings
 
@@ -57,6 +57,20 @@ def test_ready_with_a_current_schema_only(postgres: Postgres, rates: RatesServer
             response = client.get("/readyz")
             assert response.status_code == status, found
             assert found in response.text
+
+
+def test_not_ready_without_rights(postgres: Postgres, template: str, rates: RatesServer) -> None:
+    """A database whose owner did not grant the service its rights is one that was not migrated: 503, not a failure."""
+    database = postgres.database(template)
+    postgres.execute(f"REVOKE ALL ON orders, alembic_version FROM {APP}", database.name)
+    with serving(settings(database, rates.url)) as client:
+        for answer in (
+            client.get("/readyz"),
+            client.get("/orders"),
+            client.post("/orders", json=order(currency="EUR")),
+        ):
+            assert answer.status_code == 503
+            assert "no current schema" in answer.text
 
 
 def test_ready_after_migration(service: httpx.Client) -> None:

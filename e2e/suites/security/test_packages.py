@@ -2,14 +2,12 @@
 
 import json
 import re
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from e2e.suites.outcome import unknown
-from e2e.suites.security import sbom
+from e2e.suites.security import sbom, scanner
 from e2e.suites.security.asked import Asked
 
 SECONDS = 60
@@ -41,7 +39,7 @@ def test_debian_updates(asked: Asked) -> None:
 
 def test_python_advisories(packages: dict[str, Any], tmp_path: Path) -> None:
     """No Python package in the image has a known vulnerability."""
-    program = _program("pip-audit")
+    program = scanner.program("pip-audit")
     if not program:
         unknown("pip-audit is not installed")
     listed = tmp_path / "requirements.txt"
@@ -59,18 +57,18 @@ def test_python_advisories(packages: dict[str, Any], tmp_path: Path) -> None:
 
 def test_vulnerability_scan(asked: Asked, tmp_path: Path) -> None:
     """A vulnerability scanner finds nothing high or critical in the image that has a fix."""
-    grype, trivy = _program("grype"), _program("trivy")
-    if not grype and not trivy:
-        unknown("neither grype nor trivy is installed")
-    file = tmp_path / "sbom.json"
-    file.write_text(json.dumps(asked.bill.result()), encoding="utf-8")
+    grype, trivy = scanner.program("grype"), scanner.program("trivy")
+    database = scanner.configured()
     if grype:
-        matches = _json(grype, f"sbom:{file}", "--quiet", "--only-fixed", "--output=json")["matches"]
-        about = [(one["vulnerability"]["id"], one["vulnerability"]["severity"].upper()) for one in matches]
-    elif trivy:
+        about = scanner.scan(grype, asked.bill.result(), database, tmp_path)
+    elif trivy and database.source == "publisher":
+        file = tmp_path / "sbom.json"
+        file.write_text(json.dumps(asked.bill.result()), encoding="utf-8")
         found = _json(trivy, "sbom", "--quiet", "--ignore-unfixed", "--format=json", str(file))
         listed = [one for part in found.get("Results", []) for one in part.get("Vulnerabilities", [])]
         about = [(one["VulnerabilityID"], one["Severity"]) for one in listed]
+    else:
+        unknown("grype is not installed" if trivy else "neither grype nor trivy is installed")
     bad = [f"{name} ({severity})" for name, severity in about if severity in ("HIGH", "CRITICAL")]
     assert not bad, ", ".join(bad)
 
@@ -84,11 +82,6 @@ def _missing(there: dict[str, str], listed: dict[str, str]) -> list[str]:
 
 def _canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def _program(name: str) -> str | None:
-    beside = Path(sys.executable).with_name(name)
-    return str(beside) if beside.exists() else shutil.which(name)
 
 
 def _json(program: str, *arguments: str) -> Any:
