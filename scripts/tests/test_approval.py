@@ -96,6 +96,26 @@ def test_deleted_evidence_refuses_until_it_is_put_back(
     assert bare_promote(cluster, "prod").digest == built.digest
 
 
+def test_a_newer_failed_that_was_taken_away(cluster: FakeCluster, built: image.Built, shelf: Shelf) -> None:
+    """Whoever may write to the registry puts back what was there before a FAILED: it is on record, and refuses."""
+    in_stage(cluster)
+    stage = cluster.world.context.environment("stage")
+    prepare(cluster, "prod")
+    there = attached(shelf, built.digest)
+    before = there.read()
+    cluster.world.prove(stage, built.digest, tests={"security": "failed"})
+    whole = there.read()
+    there.write(before)
+    refused(
+        cluster,
+        Refused,
+        "evidence sha256:.* of stage is on record and not in the registry any more",
+        lambda: bare_promote(cluster, "prod"),
+    )
+    there.write(whole)
+    refused(cluster, Refused, "the newest test of stage FAILED", lambda: bare_promote(cluster, "prod"))
+
+
 @pytest.mark.parametrize(
     ("path", "says"),
     [

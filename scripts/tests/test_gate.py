@@ -103,7 +103,8 @@ def question(**changes: Any) -> Question:
         "target": PIPELINE.environment("prod"),
         "digest": DIGEST,
         "source": decide(facts()),
-        "evidence": evidence.Recorded((run(),)),
+        "evidence": evidence.Recorded((run(),), (), frozenset({run().hash})),
+        "ledger": (run().hash,),
         "approvals": approval.Given((approved(),)),
         "trees": TREES,
         "scope": SCOPE,
@@ -117,7 +118,7 @@ def question(**changes: Any) -> Question:
 
 
 def found(*runs: evidence.Evidence, rejected: tuple[str, ...] = ()) -> dict[str, Any]:
-    return {"evidence": evidence.Recorded(runs, rejected)}
+    return {"evidence": evidence.Recorded(runs, rejected, frozenset(one.hash for one in runs))}
 
 
 def approvals(*ones: approval.Approval) -> dict[str, Any]:
@@ -203,6 +204,14 @@ REFUSED: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
     "manifests changed since the test": (
         "the manifests changed since stage was tested",
         lambda: {"trees": replace(TREES, manifests="9" * 64)},
+    ),
+    "a newer FAILED was taken away": (
+        "evidence sha256:abababababab of stage is on record and not in the registry any more",
+        lambda: {"ledger": (run().hash, "ab" * 32)},
+    ),
+    "evidence that nobody put on record": (
+        "the newest test of stage is not on record",
+        lambda: {"ledger": ()},
     ),
     "suites changed since the test": (
         "the suites changed since stage was tested",
@@ -290,6 +299,7 @@ def test_refused(case: str) -> None:
     [
         ({"evidence": Unknown("the registry is away")}, "the registry is away"),
         ({"approvals": Unknown("the registry is away")}, "the registry is away"),
+        ({"ledger": Unknown("the Git server is away")}, "the Git server is away"),
         ({"source": decide(facts(pods=Unknown("the cluster is away")))}, "stage: the cluster is away"),
         ({"source": decide(facts(argocd=Unknown("Argo CD is away")))}, "stage: Argo CD is away"),
         ({"source": decide(facts(answers={}))}, "stage: pod one does not say what it is"),

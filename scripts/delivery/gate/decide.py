@@ -32,6 +32,7 @@ class Question:
     digest: str
     source: Proof  # the environment before
     evidence: evidence.Recorded | Unknown  # its tests of the digest
+    ledger: tuple[str, ...] | Unknown  # the hashes of those that are on record
     approvals: approval.Given | Unknown
     trees: Trees  # what would be deployed now
     scope: approval.Scope
@@ -95,7 +96,7 @@ def _decided(question: Question) -> Decision:
     ]
     against, approvals = _approved(question)
     refusals += against
-    for piece in (question.evidence, question.approvals):
+    for piece in (question.evidence, question.ledger, question.approvals):
         if isinstance(piece, Unknown):
             unknowns.append(piece.reason)
     return Decision(tuple(refusals), tuple(dict.fromkeys(unknowns)), uses(question), approvals)
@@ -120,7 +121,7 @@ def tested(question: Question) -> list[str]:
         ]
     if newest.environment != source.name:
         return [f"the evidence is about {newest.environment}, not about {source.name}"]
-    reasons = []
+    reasons = _on_record(question, found, newest, source)
     if question.held and newest.finished <= question.held:
         reasons.append(
             f"it was rolled back out of {question.target.name} on {question.held:%Y-%m-%d %H:%M %Z}: "
@@ -145,6 +146,22 @@ def tested(question: Question) -> list[str]:
         if getattr(newest.trees, what) != getattr(question.trees, what):
             reasons.append(f"the {what} changed since {source.name} was tested")
     return reasons + _aged(question, newest, source)
+
+
+def _on_record(
+    question: Question, found: evidence.Recorded, newest: Evidence, source: Environment
+) -> list[str]:
+    """What the ledger has against it: a result that was taken away, or one that is not on record."""
+    if isinstance(question.ledger, Unknown):
+        return []  # unknown, and said so
+    reasons = [
+        f"evidence sha256:{one[:12]} of {source.name} is on record and not in the registry any more"
+        for one in question.ledger
+        if one not in found.hashes
+    ]
+    if newest.hash not in question.ledger:
+        reasons.append(f"the newest test of {source.name} is not on record: test it again")
+    return reasons
 
 
 def frozen_until(freeze: Freeze, now: datetime) -> datetime | None:

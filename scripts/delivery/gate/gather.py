@@ -18,7 +18,7 @@ from delivery.parts.registry import connect
 from delivery.pipeline import Environment
 from delivery.proof import observe
 from delivery.proof.decide import Proof
-from delivery.signed import approval, commits, evidence
+from delivery.signed import approval, commits, evidence, ledger
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,10 @@ def question(
     runs = next(iter(records), None)
     in_force = _in_force(context, repository, runs)
     request = change.Request(target, built.digest, built.build, built.revision, before.name)
-    with ThreadPoolExecutor(max_workers=5) as pool:
+    with ThreadPoolExecutor(max_workers=6) as pool:
         proven = pool.submit(lambda: source or observe.proofs(context, [before], repository)[0])
         found = pool.submit(_evidence, context, built.digest, before)
+        record = pool.submit(_ledger, context, built.digest, before)
         allowed = pool.submit(_approvals, context, built.digest, target, in_force)
         made = pool.submit(authors.between, context, repository, commit, target, built.revision, runs)
         gets = pool.submit(difference.becomes, context, repository, request, commit)
@@ -74,6 +75,7 @@ def question(
             digest=built.digest,
             source=proven.result(),
             evidence=found.result(),
+            ledger=record.result(),
             approvals=allowed.result(),
             trees=trees,
             scope=approval.scope(
@@ -158,6 +160,13 @@ def _evidence(context: Context, digest: str, environment: Environment) -> eviden
             return evidence.fetch(context, registry, digest, environment)
     except DeliveryError as error:
         return Unknown(f"the evidence of {environment.name} cannot be read: {error.message}")
+
+
+def _ledger(context: Context, digest: str, environment: Environment) -> tuple[str, ...] | Unknown:
+    try:
+        return ledger.recorded(context, digest, environment)
+    except DeliveryError as error:
+        return Unknown(f"the ledger of {environment.name} cannot be read: {error.message}")
 
 
 def _approvals(

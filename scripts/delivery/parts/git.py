@@ -141,9 +141,21 @@ class Repository:
         `author` is a name and an e-mail; `sign` makes an armored signature of the commit without it, as `git commit -S`
         would (gitformat-signature: it stands in the header `gpgsig`, its lines after the first begin with a space).
         """
+        made = self.commit_on(self.commit("HEAD"), message, author, sign)
+        self.run("update-ref", "HEAD", made)
+        return made
+
+    def commit_on(
+        self,
+        parent: str,
+        message: str,
+        author: tuple[str, str],
+        sign: Callable[[bytes], str] | None = None,
+    ) -> str:
+        """The same on top of any commit, or of none where `parent` is empty; no branch moves."""
         name, email = author
         now = f"{int(time.time())} +0000"
-        head = f"tree {self.run('write-tree')}\nparent {self.commit('HEAD')}\n"
+        head = f"tree {self.run('write-tree')}\n" + (f"parent {parent}\n" if parent else "")
         head += f"author {name} <{email}> {now}\ncommitter {name} <{email}> {now}\n"
         signature = ""
         if sign is not None:
@@ -152,9 +164,7 @@ class Repository:
         with tempfile.NamedTemporaryFile(prefix="delivery-commit-") as file:
             file.write(f"{head}{signature}\n{message}".encode())
             file.flush()
-            made = self.run("hash-object", "-t", "commit", "-w", file.name)
-        self.run("update-ref", "HEAD", made)
-        return made
+            return self.run("hash-object", "-t", "commit", "-w", file.name)
 
     def signature(self, commit: str) -> tuple[bytes, str]:
         """What the signature of a commit is about, and the armored signature; empty when it has none."""

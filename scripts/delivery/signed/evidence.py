@@ -16,7 +16,7 @@ from delivery.context import Context
 from delivery.desired.tree import Trees
 from delivery.parts.registry import Registry
 from delivery.pipeline import Environment, SuiteRules
-from delivery.signed import statements
+from delivery.signed import ledger, statements
 
 Result = Literal["PASSED", "WARNED", "FAILED"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -132,6 +132,7 @@ class Recorded:
 
     evidence: tuple[Evidence, ...] = ()
     rejected: tuple[str, ...] = ()
+    hashes: frozenset[str] = frozenset()  # of all that its key signed, also where nobody can read it
 
     @property
     def newest(self) -> Evidence | None:
@@ -227,8 +228,10 @@ def predicate(
 def put(
     context: Context, digest: str, environment: Environment, data: dict[str, Any]
 ) -> statements.Statement:
-    """Sign a run's predicate with the environment's key, and attach it to the digest."""
-    return statements.put(context, digest, statements.TEST_RESULT, data, environment.name)
+    """Sign a run's predicate with the environment's key, attach it to the digest, and put it on record."""
+    made = statements.put(context, digest, statements.TEST_RESULT, data, environment.name)
+    ledger.record(context, digest, environment, made.hash)
+    return made
 
 
 def fetch(context: Context, registry: Registry, digest: str, environment: Environment) -> Recorded:
@@ -245,7 +248,8 @@ def fetch(context: Context, registry: Registry, digest: str, environment: Enviro
             found.append(parse(environment, statement))
         except ValueError as error:
             rejected.append(str(error))
-    return Recorded(tuple(sorted(found, key=lambda one: one.finished)), tuple(rejected))
+    there = frozenset(one.hash for one in attached.statements)
+    return Recorded(tuple(sorted(found, key=lambda one: one.finished)), tuple(rejected), there)
 
 
 def parse(environment: Environment, statement: statements.Statement) -> Evidence:

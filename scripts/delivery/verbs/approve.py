@@ -106,11 +106,11 @@ def _shown(
 
 def _judge(asked: gate.Question, by: Approver) -> None:
     name = asked.target.name
-    if isinstance(asked.evidence, Unknown):
-        raise Refused(
-            f"nothing to approve for {name}: {asked.evidence.reason}",
-            f"when it answers: delivery approve {name}",
-        )
+    for piece in (asked.evidence, asked.ledger):
+        if isinstance(piece, Unknown):
+            raise Refused(
+                f"nothing to approve for {name}: {piece.reason}", f"when it answers: delivery approve {name}"
+            )
     if reasons := gate.tested(asked):
         raise Refused(
             f"nothing to approve for {name}: {'; '.join(reasons)}",

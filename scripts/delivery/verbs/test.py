@@ -1,7 +1,7 @@
 """`delivery test ENV`: the gate suites against an environment, and signed evidence of how they ended.
 
 What is tested is what is proven to run there, by the suites of the checkout's commit. The pods are looked at before and
-after; a run that was killed, or whose results cannot be read, leaves nothing.
+after; a run that was killed, or whose results cannot be read, leaves nothing. What was signed is put on the ledger.
 """
 
 from collections.abc import Iterable
