@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from delivery.context import Context
@@ -79,8 +80,8 @@ class Guards:
         hub = self._hub(environment, api)
         for cluster in (api, hub):
             if not isinstance(cluster, Unknown):
-                self._ask(cluster, "policies", lambda c=cluster: _named(c.admission_policies))
-                self._ask(cluster, "bindings", lambda c=cluster: _named(c.admission_bindings))
+                self._ask(cluster, "policies", partial(_named, cluster.admission_policies))
+                self._ask(cluster, "bindings", partial(_named, cluster.admission_bindings))
         if not isinstance(hub, Unknown):
             own = site.argocd.namespace
             kind = ("argoproj.io", "v1alpha1", "appprojects", own)
@@ -98,18 +99,17 @@ class Guards:
 
     def _hub(self, environment: Environment, api: "Kubernetes") -> "Kubernetes | Unknown":
         """The cluster that Argo CD is in; one connection for all environments."""
-        of = self._context.site.argocd.context
-        if of in (None, api.context):
-            found: Kubernetes | Unknown = api
-        else:
-            known = [one for one in (*self._clusters.values(), *self._opened) if not isinstance(one, Unknown)]
-            found = next((one for one in known if one.context == of), None) or _known(
-                lambda: argocd.ArgoCD(api, environment.name).cluster
-            )
-            if not isinstance(found, Unknown) and found not in known:
-                self._opened.append(found)
-        self._hubs[environment.name] = found
-        return found
+        at = self._context.site.argocd.context
+        known = [one for one in (*self._clusters.values(), *self._opened) if not isinstance(one, Unknown)]
+        hub: Kubernetes | Unknown | None = (
+            api if at is None else next((one for one in known if one.context == at), None)
+        )
+        if hub is None:
+            hub = _known(lambda: argocd.ArgoCD(api, environment.name).cluster)
+            if not isinstance(hub, Unknown):
+                self._opened.append(hub)
+        self._hubs[environment.name] = hub
+        return hub
 
     def _ask(self, cluster: "Kubernetes", what: str, read: Callable[[], Any]) -> None:
         if (cluster.context, what) not in self._reads:

@@ -101,8 +101,8 @@ def _enter(
     digest = planned.request.digest
     with connect(context.site.image) as registry:
         known = entry.fetch(context, registry, digest, environment)
-    newest = known.of(done.commit)
-    if newest is None or _emergency_since(kubernetes, environment, newest.at):
+    signed = known.of(done.commit)
+    if signed is None or _emergency_since(kubernetes, environment, signed.at):
         release = entry.release(
             *(environment, done.release, done.commit, done.desired.manifests),
             *(planned.form, planned.request.reason),
