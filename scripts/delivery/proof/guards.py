@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Object = dict[str, Any]
-_THREADS = 12
+_THREADS = 6
 
 
 class Guards:
