@@ -5,9 +5,6 @@
 import json
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
 from subprocess import CompletedProcess
 from typing import Any
 
@@ -15,8 +12,7 @@ import pytest
 
 from delivery import pipeline as pipelines
 from delivery import roles
-from delivery.parts import emergency
-from delivery.wait import Pending, Reached, until
+from e2e import emergencies
 from e2e.conftest import ROOT, Build
 from e2e.delivery import Checkout
 from e2e.test_admission import manifest
@@ -162,13 +158,8 @@ def about(platform: Checkout, words: dict[str, str], environment: str) -> dict[s
         "pod": platform.pods(environment)[0]["metadata"]["name"],
         "status": json.dumps({"status": {"phase": "Failed"}}),
         "data": json.dumps({"data": {"cheat": "yes"}}),
-        "annotation": f"{roles.IN_EMERGENCY}=kubernetes-admin {now()} because",
+        "annotation": f"{roles.IN_EMERGENCY}=kubernetes-admin {emergencies.now()} because",
     }
-
-
-def now() -> str:
-    """The time, as an emergency tells it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def lock(done: CompletedProcess[str]) -> str:
@@ -268,58 +259,31 @@ def test_a_namespace_made_anew_has_what_guards_it(platform: Checkout, prod: Buil
     assert "policy.sigstore.dev/include" in done.stderr
 
 
-@contextmanager
-def forgotten(platform: Checkout, namespace: str) -> Iterator[None]:
-    """Afterwards the namespace tells of no emergency; an administrator who takes the lock away can do that."""
-    binding = f"{APP}-namespaces"
-    try:
-        yield
-    finally:
-        kind = "validatingadmissionpolicybinding"
-        kept = platform.get(kind, binding)
-        kept["metadata"] = {"name": binding}
-        platform.kubectl("delete", kind, binding)
-
-        def gone() -> Reached[None] | Pending:
-            names = (roles.IN_EMERGENCY, roles.EMERGENCIES)
-            done = platform.kubectl(
-                *(*roles.AS_PLATFORM, "annotate", "namespace", namespace),
-                *(f"{one}-" for one in names),
-                check=False,
-            )
-            return Pending(done.stderr) if done.returncode else Reached(None)
-
-        try:
-            until("the namespace forgets", gone, 30, "kubectl get validatingadmissionpolicybindings")
-        finally:
-            command = ("apply", "--server-side", "--field-manager=delivery", "--force-conflicts", "-f", "-")
-            platform.kubectl(*roles.AS_PLATFORM, *command, input=json.dumps(kept))
-
-
 def test_an_emergency_is_told_for_ever(platform: Checkout, prod: Build) -> None:
     """Whoever is on call opens stage with a name, a time and a reason, enters, and cannot take the trace away."""
     stage = GUARDED[0]
     namespace = platform.pipeline.environment(stage).namespace
-    eve = roles.acting("eve@example.org", roles.EMERGENCY)
     pod = platform.pods(stage)[0]["metadata"]["name"]
+    eve = emergencies.ON_CALL
     enter = (*eve, "-n", namespace, "exec", pod, "--", "true")
-    note = ("annotate", "namespace", namespace)
-    began = f"eve@example.org {now()} the database is full"
-    over = f"{began} until {now()}"
-    with forgotten(platform, namespace):
+    note = emergencies.annotate(platform, stage)
+    before = emergencies.told(platform, stage)
+    with emergencies.over_afterwards(platform, stage, prod.digest):
         assert lock(platform.kubectl(*enter, check=False)) == "writers"
-        for bad in (began.replace("eve", "bob"), began.replace(" the database is full", "  "), "yes"):
+        good = f"{emergencies.PERSON} {emergencies.now()} the database is full"
+        for bad in (good.replace("eve", "bob"), good.replace(" the database is full", "  "), "yes"):
             done = platform.kubectl(*eve, *note, f"{roles.IN_EMERGENCY}={bad}", check=False)
             assert lock(done) == "namespaces"
-        platform.kubectl(*eve, *note, f"{roles.IN_EMERGENCY}={began}")
+        began = emergencies.begin(platform, stage, "the database is full")
         entered(platform, enter)
         assert lock(platform.kubectl("-n", namespace, "exec", pod, "--", "true", check=False)) == "writers"
         for who in (eve, ADMINISTRATOR, roles.AS_PLATFORM):
             done = platform.kubectl(*who, *note, f"{roles.IN_EMERGENCY}-", check=False)
             assert lock(done) == "namespaces"
-        platform.kubectl(*roles.AS_PLATFORM, *note, f"{roles.IN_EMERGENCY}-", f"{roles.EMERGENCIES}={over}")
-        [told] = emergency.of(platform.get("namespace", namespace))
-        assert (told.person, told.reason, str(told)) == ("eve@example.org", "the database is full", over)
+        emergencies.end(platform, stage)
+        [*others, told] = emergencies.told(platform, stage)
+        assert (tuple(others), told.reason) == (before, "the database is full")
+        assert str(told).startswith(f"{began} until ")
         shut(platform, enter)
         done = platform.kubectl(*roles.AS_PLATFORM, *note, f"{roles.EMERGENCIES}-", check=False)
         assert lock(done) == "namespaces"

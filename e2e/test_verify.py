@@ -8,6 +8,7 @@ import pytest
 from delivery import roles
 from delivery.parts import docker
 from delivery.wait import Pending, Reached, until
+from e2e import emergencies
 from e2e.conftest import Build
 from e2e.delivery import Checkout
 from local import kind
@@ -127,6 +128,58 @@ def test_a_variable_that_was_set_by_hand_is_found(platform: Checkout) -> None:
     finally:
         platform.kubectl(*variable, "LEAK-")
         platform.kubectl("-n", "argocd", AS_ARGOCD, "annotate", *application, f"{SKIP}-")
+
+
+def test_a_lock_that_was_taken_away_is_found(platform: Checkout, prod: Build) -> None:
+    """An administrator deletes the binding of the lock on writers: MISMATCH that names it, until it is back."""
+    kind, name = "validatingadmissionpolicybinding", f"{platform.app}-writers"
+    kept = platform.get(kind, name)
+    kept["metadata"] = {"name": name}
+    platform.kubectl("delete", kind, name)
+    try:
+        ran = platform.delivery("verify", expect=1)
+        assert "MISMATCH" in ran.error
+        for environment in ("stage", "prod"):
+            said = f"{environment}: a lock is off: ValidatingAdmissionPolicyBinding {name} is not there"
+            assert said in ran.out
+    finally:
+        apply = ("apply", "--server-side", "--field-manager=delivery", "--force-conflicts", "-f", "-")
+        platform.kubectl(*roles.AS_PLATFORM, *apply, input=json.dumps(kept))
+    proven(platform)
+
+
+def test_a_key_that_argo_cd_takes_is_held_against_the_gates(platform: Checkout, prod: Build) -> None:
+    """The platform lets prod's project take what another gate signed: MISMATCH that names the project."""
+    project = ("-n", "argocd", "patch", "appproject", platform.pipeline.environment("prod").namespace)
+    name = project[-1]
+    policies = platform.get("appproject", name, "-n", "argocd")["spec"]["sourceIntegrity"]["git"]["policies"]
+    for keys in ([*policies[0]["gpg"]["keys"], "0123456789ABCDEF"], policies[0]["gpg"]["keys"]):
+        gpg = policies[0]["gpg"] | {"keys": keys}
+        change = {"spec": {"sourceIntegrity": {"git": {"policies": [policies[0] | {"gpg": gpg}]}}}}
+        platform.kubectl(*roles.AS_PLATFORM, *project, "--type=merge", "-p", json.dumps(change))
+        if keys != policies[0]["gpg"]["keys"]:
+            ran = platform.delivery("verify", "prod", expect=1)
+            assert f"prod: a lock is off: AppProject {name}: sourceIntegrity" in ran.out
+    proven(platform)
+
+
+def test_after_an_emergency_something_must_enter(platform: Checkout, prod: Build) -> None:
+    """While an emergency is on in stage, and after it, it is MISMATCH; what enters anew is proven, with a note."""
+    entries = platform.delivery("history", "--format", "json").json["emergencies"]
+    with emergencies.over_afterwards(platform, "stage", prod.digest):
+        emergencies.begin(platform, "stage", "the database is full")
+        ran = platform.delivery("verify", "stage", expect=1)
+        assert "stage: an emergency is on in stage since" in ran.out
+        assert "by eve@example.org: the database is full" in ran.out
+        emergencies.end(platform, "stage")
+        ran = platform.delivery("verify", "stage", expect=1)
+        assert "and nothing entered since" in ran.out
+        assert "an emergency ended in stage" in platform.delivery("promote", "prod", expect=1).error
+    [one] = platform.delivery("verify", "stage", "--format", "json").json["environments"]
+    assert one["verdict"] == "PROVEN"
+    assert any("an emergency ended in stage" in note for note in one["notes"])
+    [*others, told] = platform.delivery("history", "--format", "json").json["emergencies"]
+    assert (others, told["person"], told["environment"]) == (entries, "eve@example.org", "stage")
 
 
 def patch(platform: Checkout, parameters: list[dict[str, object]] | None) -> None:

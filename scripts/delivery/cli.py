@@ -254,15 +254,15 @@ def history(
     limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
     format: AsFormat = Format.text,
 ) -> None:
-    """Show the commits that changed what runs where."""
+    """Show the commits that changed what runs where, and the emergencies."""
     from delivery.show import report
     from delivery.verbs import report as verb
 
-    entries = verb.history(_context(), limit)
+    found = verb.history(_context(), limit)
     if format is Format.json:
-        report.write_json(report.history_document(entries))
+        report.write_json(report.history_document(found))
     else:
-        report.print_history(entries)
+        report.print_history(found)
 
 
 @app.command()

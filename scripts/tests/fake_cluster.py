@@ -20,10 +20,11 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from ruamel.yaml import YAML
 
-from delivery.desired import derived, manifests
+from delivery.desired import derived, manifests, policy
 from delivery.files import write_private
 from delivery.parts import helm
 from delivery.parts.git import Repository
+from delivery.signed import keys
 from scripts.tests import recordings
 
 if TYPE_CHECKING:
@@ -42,6 +43,16 @@ PLURALS = {
     "daemonsets": "DaemonSet",
     "jobs": "Job",
     "cronjobs": "CronJob",
+}
+# Where the API has what guards the environments.
+LOCKS = {
+    "validatingadmissionpolicies": "ValidatingAdmissionPolicy",
+    "validatingadmissionpolicybindings": "ValidatingAdmissionPolicyBinding",
+    "validatingwebhookconfigurations": "ValidatingWebhookConfiguration",
+    "clusterimagepolicies": "ClusterImagePolicy",
+    "appprojects": "AppProject",
+    "configmaps": "ConfigMap",
+    "namespaces": "Namespace",
 }
 # What the API server writes into a pod whose template does not say it.
 SPEC_DEFAULTS = (
@@ -63,6 +74,8 @@ class FakeCluster:
         self.asked: list[str] = []  # every path, in order
         self.pods: dict[str, list[Object]] = {e.namespace: [] for e in world.context.environments}
         # Namespace -> kind -> the objects that make pods.
+        # What guards the environments, as an administrator applied it: kind -> name -> object.
+        self.locks: dict[str, dict[str, Object]] = {}
         self.makers: dict[str, dict[str, list[Object]]] = {
             e.namespace: {kind: [] for kind in PLURALS.values()} for e in world.context.environments
         }
@@ -239,6 +252,15 @@ class FakeCluster:
         pod["answer"] = {"build": build, "environment": environment.name, "version": "1.2.3"}
         return pod
 
+    def guard(self) -> dict[str, dict[str, Object]]:
+        """The locks, as they were generated for the site and as the API server then shows them; made once."""
+        if not self.locks:
+            made: dict[str, dict[str, Object]] = {kind: {} for kind in LOCKS.values()}
+            for one in _generated(self.world):
+                made[one["kind"]][one["metadata"]["name"]] = one
+            self.locks = made
+        return self.locks
+
     def answer(self, namespace: str, name: str) -> Object | None:
         """What a pod says at /version."""
         for pod in self.pods[namespace]:
@@ -261,6 +283,34 @@ class FakeCluster:
         application["spec"] = asked["spec"]
         application["status"] = {"sync": {"status": "OutOfSync"}, "health": {"status": "Missing"}}
         return application
+
+
+def _generated(world: World) -> Iterator[Object]:
+    """All that guards this site: what `delivery policy` prints, the projects, and policy-controller's webhook."""
+    context = world.context
+    pipeline, site = context.pipeline, context.site
+    sees, name = derived.of(pipeline, site), site.image.name
+    yield from map(_defaulted, policy.admission(pipeline, sees, name))
+    if image_policy := policy.image_policy(pipeline, sees, name, keys.authorities(context)):
+        yield image_policy
+    gates = [one.gate for one in pipeline.environments if one.guarded]
+    yield policy.keyring(site.argocd.namespace, [keys.commit_certificate(site, one) for one in gates])
+    for one in pipeline.environments:
+        yield derived.project(pipeline, one, sees)
+        yield policy.namespace(pipeline, sees, one.namespace)
+    webhook = (pipeline.root / "policy/policy-controller/validating-webhook.yaml").read_text()
+    yield dict(YAML(typ="safe", pure=True).load(webhook))
+
+
+def _defaulted(one: Object) -> Object:
+    """As the API server completes a policy or its binding."""
+    matches = {"matchPolicy": "Equivalent", "namespaceSelector": {}, "objectSelector": {}}
+    for field in ("matchConstraints", "matchResources"):
+        if field in one["spec"]:
+            one["spec"][field] = matches | one["spec"][field]
+            for rule in one["spec"][field].get("resourceRules", ()):
+                rule.setdefault("scope", "*")
+    return one
 
 
 def _owner(kind: str, one: Object) -> Object:
@@ -313,14 +363,18 @@ class Handler(Answering):
             return self._refuse(403, f"{denied.pop()} is forbidden: User cannot get it")
         if asked.get("watch") == ["True"]:
             return self._watch(float(asked["timeoutSeconds"][0]), int(asked["resourceVersion"][0]))
-        if parts[:2] == ["apis", "argoproj.io"]:
-            return self._send(self._stamped(self.cluster.applications.get(parts[-1])))
-        if parts[-1] == "nodes":
-            return self._send(self.cluster.nodes())
         if parts[2:] == ["namespaces", "kube-system"]:
             namespace = recordings.load("namespace")
             namespace["metadata"]["uid"] = self.cluster.uid
             return self._send(namespace)
+        if kind := LOCKS.get(parts[-1]):
+            return self._send({"metadata": {}, "items": list(self.cluster.guard()[kind].values())})
+        if kind := LOCKS.get(parts[-2]):
+            return self._send(self.cluster.guard()[kind].get(parts[-1]))
+        if parts[:2] == ["apis", "argoproj.io"]:
+            return self._send(self._stamped(self.cluster.applications.get(parts[-1])))
+        if parts[-1] == "nodes":
+            return self._send(self.cluster.nodes())
         if parts[-2] == "proxy":
             return self._send(self.cluster.answer(parts[3], parts[5].partition(":")[0]))
         if kind := PLURALS.get(parts[-1]):

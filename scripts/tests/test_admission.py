@@ -15,10 +15,10 @@ from delivery.desired import derived, policy
 from delivery.errors import BadInput, PlatformError, Refused
 from delivery.parts import openpgp, programs
 from delivery.parts.admission import refusal
+from delivery.signed import keys as signers
 from delivery.signed import statements
 from delivery.site import ArgoCD, CommitKey, GitServer, ImageRepository, Place, Signer, Site
 from delivery.verbs import policy as policies
-from delivery.verbs.policy import public_keys
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "policy"
@@ -169,7 +169,7 @@ def test_without_stages_public_key_nothing_is_installed(tmp_path: Path, content:
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(PlatformError, match=r"stage\.pub") as caught:
-        public_keys(Context(pipelines.load(ROOT), site(file)))
+        signers.authorities(Context(pipelines.load(ROOT), site(file)))
     assert caught.value.hint == "make it again: delivery up"
 
 

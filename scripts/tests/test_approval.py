@@ -513,7 +513,7 @@ def test_a_commit_that_the_gate_did_not_sign(cluster: FakeCluster, built: image.
     assert f"Argo CD is told to keep prod at {forged}" in found.reasons[-1] or any(
         f"Argo CD is told to keep prod at {forged}" in one for one in found.reasons
     )
-    assert not any(one.commit == forged for one in reporting.history(world.context, 50))
+    assert not any(one.commit == forged for one in reporting.history(world.context, 50).changes)
     done = bare_promote(cluster, "prod")
     assert (done.new, done.commit) == (False, entered.commit)
     assert proofs(cluster)["prod"].verdict == "PROVEN"

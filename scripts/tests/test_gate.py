@@ -20,6 +20,7 @@ from delivery.parts.argocd import Application
 from delivery.pipeline import ApprovalRule, Approver, Environment, Freeze, Pipeline, SuiteRules
 from delivery.proof.decide import Answer, Container, Facts, Image, Pod, decide
 from delivery.proof.findings import Findings
+from delivery.proof.locks import Locks
 from delivery.signed import approval, evidence
 from scripts.tests import test_proof
 
@@ -92,6 +93,7 @@ def facts(environment: str = "stage", **changes: Any) -> Facts:
         "foreign": (),
         "overrides": Findings(),
         "strays": Findings(),
+        "locks": Locks(),
     }
     return Facts(**seen | changes)
 

@@ -13,6 +13,7 @@ from delivery.errors import Unknown
 from delivery.parts.argocd import Application
 from delivery.proof.decide import Answer, Container, Entered, Facts, Image, Pod, Verdict, decide, identity
 from delivery.proof.findings import Findings
+from delivery.proof.locks import Locks
 from delivery.signed import entry
 from scripts.tests.world import ROOT
 
@@ -70,6 +71,7 @@ GOOD = Facts(
     foreign=(),
     overrides=Findings(),
     strays=Findings(),
+    locks=Locks(),
 )
 
 

@@ -66,6 +66,11 @@ SITE = f"""
 """
 SIGNER = "      {0}: {{ key: {1}/{0}.key, password_file: {1}/{0}.password, public: {1}/{0}.pub{2} }}\n"
 COMMITS = ", commits: {{ key: {1}/{0}.pgp, public: {1}/{0}.asc }}"
+# What people keep of the locks, beside what is generated.
+KEPT = (
+    *("policy/pinned-images.yaml", "policy/policy-controller/validating-webhook.yaml"),
+    "argocd/projects/kinds.yaml",
+)
 SIGNERS = ("build", "dev", "stage", "prod", "gate-stage", "gate-prod", "approver")
 
 
@@ -108,6 +113,7 @@ def begin(folder: Path) -> None:
             for name, replicas in (("dev", 1), ("stage", 2), ("prod", 2))
         },
     }
+    files |= {name: (ROOT / name).read_text() for name in KEPT}
     for name, text in files.items():
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)
         (checkout / name).write_text(text)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from delivery import roles
-from delivery.errors import Refused
+from delivery.errors import BadInput, Refused
 from delivery.parts import openpgp
 from delivery.pipeline import FILE, Environment, Pipeline
 from delivery.site import LOCAL_GIT, Site
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 UNSET = "set-by-policy"  # where `delivery policy` puts what Git does not know
 EVIDENCE, NAMESPACES = "policy/evidence.yaml", "policy/namespaces.yaml"
 WRITERS, ROLES = "policy/writers.yaml", "policy/roles.yaml"
+KINDS = "argocd/projects/kinds.yaml"  # a person's: what projects let charts have
 _MARK = "# Written by `delivery generate`"  # a file without it is somebody's own, and stays
 FOLDERS = ("argocd/base", "argocd/projects", "policy")
 
@@ -105,11 +106,38 @@ def _application(pipeline: Pipeline, environment: Environment, facts: Mapping[st
     return _rendered("application", {**facts, "environment": environment, "values": values})
 
 
-def files(pipeline: Pipeline, argocd: Seen | None = None) -> dict[str, str]:
-    """Every file that follows from pipeline.yaml, as Argo CD sees the site."""
+def project(pipeline: Pipeline, environment: Environment, argocd: Seen) -> dict[str, Any]:
+    """The AppProject of an environment, as `kubectl apply -k argocd/projects` brings it: with kinds.yaml.
+
+    BadInput when that patch is missing or does more than set fields.
+    """
+    import yaml
+
+    facts = {**_facts(pipeline, argocd), "environment": environment}
+    made = dict(yaml.safe_load(_rendered("project", facts)))
+    patch = read(pipeline.root, KINDS)
+    if patch is None:
+        raise BadInput(f"{KINDS} is missing", f"restore it: git checkout {KINDS}")
+    for step in yaml.safe_load(patch):
+        *path, last = str(step["path"]).strip("/").split("/")
+        if step["op"] not in ("add", "replace"):
+            raise BadInput(f"{KINDS}: {step['op']} is not known here", "say add or replace")
+        place = made
+        for name in path:
+            place = place.setdefault(name, {})
+        place[last] = step["value"]
+    return made
+
+
+def text(pipeline: Pipeline, path: str, argocd: Seen) -> str:
+    """One file of policy/, as `files` has it: the others are not rendered."""
+    return _rendered(Path(path).stem, _facts(pipeline, argocd))
+
+
+def _facts(pipeline: Pipeline, argocd: Seen) -> dict[str, Any]:
     guarded = [one for one in pipeline.environments if one.admits == "tested"]
     app, (_, *locked) = pipeline.chart.release, pipeline.environments
-    facts = {
+    return {
         "app": app,
         "home": roles.home(app),
         "roles": roles,
@@ -117,11 +145,16 @@ def files(pipeline: Pipeline, argocd: Seen | None = None) -> dict[str, str]:
         "under_test": locked[:-1],
         "namespaces": ", ".join(f"'{one.namespace}'" for one in pipeline.environments),
         "pipeline": pipeline,
-        "argocd": argocd or seen(pipeline),
+        "argocd": argocd,
         "guarded": guarded,
         "sources": sources(pipeline),
         "unset": UNSET,
     }
+
+
+def files(pipeline: Pipeline, argocd: Seen | None = None) -> dict[str, str]:
+    """Every file that follows from pipeline.yaml, as Argo CD sees the site."""
+    facts = _facts(pipeline, argocd or seen(pipeline))
     made = {
         "argocd/base/kustomization.yaml": _rendered("base", facts),
         "argocd/release-branch/kustomization.yaml": _rendered("release-branch", facts),
@@ -130,7 +163,7 @@ def files(pipeline: Pipeline, argocd: Seen | None = None) -> dict[str, str]:
         ROLES: _rendered("roles", facts),
         WRITERS: _rendered("writers", facts),
     }
-    if guarded:
+    if facts["guarded"]:
         made[EVIDENCE] = _rendered("evidence", facts)
     for one in pipeline.environments:
         made[f"argocd/base/{one.application}.yaml"] = _application(pipeline, one, facts)

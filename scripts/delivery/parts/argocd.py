@@ -66,6 +66,11 @@ class ArgoCD:
         self._namespace = site.argocd.namespace
 
     @property
+    def cluster(self) -> "Kubernetes":
+        """The cluster that this Argo CD is in."""
+        return self._kubernetes
+
+    @property
     def _resource(self) -> tuple[str, str, str, str]:
         return ("argoproj.io", "v1alpha1", self._namespace, "applications")
 

@@ -7,6 +7,8 @@ import base64
 import hashlib
 import json
 import shlex
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,7 +19,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from kubernetes.client import ApiClient, AppsV1Api, BatchV1Api, Configuration, CoreV1Api, CustomObjectsApi
+from kubernetes.client import (
+    AdmissionregistrationV1Api,
+    ApiClient,
+    AppsV1Api,
+    BatchV1Api,
+    Configuration,
+    CoreV1Api,
+    CustomObjectsApi,
+)
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config import ConfigException, load_incluster_config, load_kube_config
 from kubernetes.watch import Watch
@@ -65,6 +75,9 @@ class Kubernetes:
         if site.made_here:
             self._insist_on_privacy(site.kubeconfig)
         self._configuration = self._load(site.kubeconfig)
+        self._opening = threading.Lock()
+        self._opened: ApiClient | None = None
+        self._failed: tuple[float, PlatformError] | None = None  # when it could not be opened, and why
         self._configuration.retries = False
         self._configuration.connection_pool_maxsize = _CONNECTIONS
         if site.made_here:
@@ -118,15 +131,24 @@ class Kubernetes:
                 "make the kubeconfig again: delivery down, then delivery up",
             )
 
-    @cached_property
+    @property
     def _client(self) -> ApiClient:
-        client = ApiClient(self._configuration)
-        try:
-            self._remember(client)
-        except BaseException:
-            client.close()
-            raise
-        return client
+        """The connections, opened once for all threads; who waited for an attempt that failed, failed with it."""
+        asked = time.monotonic()
+        with self._opening:
+            if self._failed and self._failed[0] >= asked:
+                raise self._failed[1]
+            if self._opened is None:
+                client = ApiClient(self._configuration)
+                try:
+                    self._remember(client)
+                except BaseException as error:
+                    client.close()
+                    if isinstance(error, PlatformError):
+                        self._failed = (time.monotonic(), error)
+                    raise
+                self._opened = client
+            return self._opened
 
     def _remember(self, client: ApiClient) -> None:
         """Return when it is the cluster of last time; the first time is remembered."""
@@ -175,6 +197,25 @@ class Kubernetes:
     def namespace(self, name: str) -> Object:
         """One Namespace; delivery.parts.emergency reads what it tells of emergencies."""
         return self._json(self._core.read_namespace, name)
+
+    def config_map(self, namespace: str, name: str) -> Object:
+        """One ConfigMap."""
+        return self._json(self._core.read_namespaced_config_map, name, namespace)
+
+    def admission_policies(self) -> list[Object]:
+        """The ValidatingAdmissionPolicies of the cluster."""
+        api = AdmissionregistrationV1Api(self._client)
+        return list(self._json(api.list_validating_admission_policy)["items"])
+
+    def admission_bindings(self) -> list[Object]:
+        """What binds them to namespaces."""
+        api = AdmissionregistrationV1Api(self._client)
+        return list(self._json(api.list_validating_admission_policy_binding)["items"])
+
+    def validating_webhooks(self, name: str) -> Object:
+        """One ValidatingWebhookConfiguration."""
+        api = AdmissionregistrationV1Api(self._client)
+        return self._json(api.read_validating_webhook_configuration, name)
 
     def pods(self, namespace: str) -> tuple[list[Object], str]:
         """All pods of a namespace, and the resourceVersion to watch from."""
@@ -225,6 +266,15 @@ class Kubernetes:
         """One custom object."""
         return self._json(self._custom.get_namespaced_custom_object, group, version, namespace, plural, name)
 
+    def customs(self, group: str, version: str, plural: str, namespace: str | None = None) -> list[Object]:
+        """All custom objects of a kind, of one namespace or of the cluster."""
+        found = (
+            self._json(self._custom.list_cluster_custom_object, group, version, plural)
+            if namespace is None
+            else self._json(self._custom.list_namespaced_custom_object, group, version, namespace, plural)
+        )
+        return list(found["items"])
+
     def patch_custom(
         self, group: str, version: str, namespace: str, plural: str, name: str, patch: Object
     ) -> Object:
@@ -249,7 +299,9 @@ class Kubernetes:
 
     def close(self) -> None:
         """Give the connections back; nobody is asked anything for that."""
-        if client := self.__dict__.pop("_client", None):
+        with self._opening:
+            client, self._opened = self._opened, None
+        if client:
             client.close()
 
     def _json(self, call: Callable[..., Any], *arguments: Any, **options: Any) -> Object:

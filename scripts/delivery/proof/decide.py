@@ -7,13 +7,16 @@ one that contradicts is MISMATCH. Both come with every reason.
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
 from delivery.desired.manifests import Desired
 from delivery.errors import Unknown
 from delivery.parts.argocd import Application
+from delivery.proof import locks
 from delivery.proof.findings import Findings
+from delivery.proof.locks import Locks
 from delivery.signed.entry import Release
 
 _REFERENCE = re.compile(r"^(?:docker-pullable://)?(?P<repository>[^@]+)@(?P<digest>sha256:[0-9a-f]{64})$")
@@ -92,6 +95,7 @@ class Entered:
     digest: str
     entry: Release | None  # what the gate's entry says; None when there is none for this commit
     rejected: tuple[str, ...] = ()  # why other entries do not count
+    at: datetime | None = None  # when the newest entry was signed; None when there is none
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,7 @@ class Facts:
     foreign: tuple[str, ...] | Unknown  # commits that Argo CD is at, and that the branch never had
     overrides: Findings | Unknown  # the Application held against Git's
     strays: Findings | Unknown  # objects and pods held against what the chart renders
+    locks: Locks  # what guards it, and the emergencies in which somebody went around that
 
 
 @dataclass(frozen=True)
@@ -177,7 +182,8 @@ def decide(facts: Facts) -> Proof:
         for pod in facts.pods:
             _pod(pod, pod.app == facts.release, facts.desired, facts.image, found)
         _replicas(facts, facts.desired, facts.pods, found)
-    for part in (facts.overrides, facts.strays):
+    _emergencies(facts, found)
+    for part in (facts.overrides, facts.strays, facts.locks.off):
         if isinstance(part, Unknown):
             found.unknowns.append(part.reason)
         else:
@@ -254,6 +260,20 @@ def _entered(facts: Facts, found: _Findings) -> None:
         found.mismatches.append(
             f"Argo CD is told to keep {name} at {target}, and {entered.release[:12]} entered"
         )
+
+
+def _emergencies(facts: Facts, found: _Findings) -> None:
+    """Who wrote there past Argo CD: after that, only what entered anew says what is there."""
+    told = facts.locks.emergencies
+    if isinstance(told, Unknown):
+        found.unknowns.append(told.reason)
+        return
+    if isinstance(facts.entered, Unknown):  # then nobody knows what entered after those that are over
+        told = tuple(one for one in told if one.until is None)
+    at = facts.entered.at if isinstance(facts.entered, Entered) else None
+    against, notes = locks.emergencies(told, facts.environment, at)
+    found.mismatches += against
+    found.notes += notes
 
 
 def _because(argocd: Application) -> str:

@@ -68,6 +68,11 @@ DEFAULTS: Mapping[tuple[str, str], Default] = {
     ("nfs", "readOnly"): False,
     ("volumeClaimTemplate.spec", "volumeMode"): "Filesystem",
     ("tolerations", "operator"): "Equal",
+    # Admission policies and their bindings.
+    ("policy", "failurePolicy"): "Fail",
+    ("matchConstraints", "matchPolicy"): "Equivalent",
+    ("matchResources", "matchPolicy"): "Equivalent",
+    ("resourceRules", "scope"): "*",
 }
 
 # Filled in for every pod, and nothing that a pod does follows from them: where it runs and how soon.
@@ -95,9 +100,12 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "imagePullSecrets": ("name",),
     "hostAliases": ("ip",),
     "resizePolicy": ("resourceName",),
+    "matchConditions": ("name",),
+    "variables": ("name",),
+    "authorities": ("name",),
 }
 # Where the order counts too: a variable may use those before it, and init containers run one after the other.
-ORDERED = ("env", "initContainers")
+ORDERED = ("env", "initContainers", "variables")
 
 # The token that the admission plugin ServiceAccount mounts where nothing forbids it.
 TOKEN_VOLUME = re.compile(r"^kube-api-access-[a-z0-9]{5}$")

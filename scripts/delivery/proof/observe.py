@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,11 +15,14 @@ from delivery.desired import manifests as desired
 from delivery.desired.manifests import Desired
 from delivery.errors import DeliveryError, Unknown
 from delivery.parts import argocd, git
+from delivery.parts.emergency import Emergency
 from delivery.parts.registry import Falsified, connect
 from delivery.pipeline import Environment
+from delivery.proof import guards as guarding
 from delivery.proof import overrides, owners
 from delivery.proof.decide import Answer, Container, Entered, Facts, Image, Pod, Proof, decide
 from delivery.proof.findings import Findings
+from delivery.proof.guards import Guards
 from delivery.signed import commits, entry
 
 if TYPE_CHECKING:
@@ -38,6 +41,7 @@ def observe(
     """
     chosen = list(environments)
     with _clusters(context, chosen) as clusters, ExitStack() as stack:
+        guards = stack.enter_context(closing(Guards(context, chosen, clusters)))  # reads while Git is asked
         history: git.Repository | Unknown
         try:
             history = repository or stack.enter_context(
@@ -45,7 +49,7 @@ def observe(
             )
         except (git.GitFailed, git.ServerUnreachable) as error:
             history = Unknown(error.message)
-        return _each(lambda e: facts(context, e, history, clusters[e.name]), chosen)
+        return _each(lambda e: facts(context, e, history, clusters[e.name], guards), chosen)
 
 
 @contextmanager
@@ -74,13 +78,23 @@ def proofs(
     return [decide(found) for found in observe(context, environments, repository)]
 
 
+def emergencies(
+    context: Context, environments: Iterable[Environment]
+) -> dict[str, tuple[Emergency, ...] | Unknown]:
+    """Every emergency of the guarded ones among these environments, by their names, the oldest first."""
+    chosen = [one for one in environments if one.guarded]
+    with _clusters(context, chosen) as clusters:
+        return guarding.emergencies(chosen, clusters)
+
+
 def facts(
     context: Context,
     environment: Environment,
     repository: git.Repository | Unknown,
     kubernetes: "Kubernetes | Unknown",
+    guards: Guards,
 ) -> Facts:
-    """The facts about one environment, given its Git history and its cluster."""
+    """The facts about one environment, given its Git history, its cluster, and what is read of all locks."""
     live = _live(context, environment, kubernetes)
     application = (
         live.application if isinstance(live.application, Unknown) else argocd.parse(live.application)
@@ -107,6 +121,7 @@ def facts(
         foreign=_foreign(context, repository, application),
         overrides=_overrides(context, environment, live.application),
         strays=_strays(environment, wanted, live),
+        locks=guards.of(environment),
     )
 
 
@@ -287,8 +302,8 @@ def _entered(
     except DeliveryError as error:
         return Unknown(f"what entered {environment.name} cannot be read: {error.message}")
     ticket = known.of(record.commit)
-    release = ticket.release if ticket else None
-    return Entered(record.commit, record.release, record.after, release, known.rejected)
+    release, at = (ticket.release, ticket.at) if ticket else (None, None)
+    return Entered(record.commit, record.release, record.after, release, known.rejected, at)
 
 
 def _let_in(

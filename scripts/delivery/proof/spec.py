@@ -1,4 +1,4 @@
-"""Is what the cluster has what Git rendered? A pod, or the template that pods are made from, field by field.
+"""Is what the cluster has what Git rendered? A pod, the template that pods are made from, a policy: field by field.
 
 What was rendered must be there, and beyond it nothing but what the API server and the cluster's controllers add by
 themselves (defaults.py). What a mutating webhook adds was asked by nobody in Git: it is a difference.
@@ -38,6 +38,14 @@ def pod(live: Object, asked: Object, owner: Object) -> list[str]:
     # Network plugins and others note things in a pod's annotations; what a pod does is in its spec.
     found += _named(live, asked, "annotations", tuple(live["metadata"].get("annotations") or {}))
     return found + list(_fields(has, wanted, "", "pod"))
+
+
+def fields(live: Object, asked: Object, inside: str) -> list[str]:
+    """How any other live object differs from the one that was generated, one line a field.
+
+    `inside` is what its defaults are known by.
+    """
+    return list(_fields(live, asked, "", inside))
 
 
 def _spec(of: Object) -> dict[str, Any]:
@@ -268,6 +276,8 @@ def _difference(live: Any, asked: Any, at: str) -> str:
     if live is None:
         return f"{at} is missing, and Git asks for it"
     if at.endswith("].value"):  # a variable that was set by hand may be a password
+        return f"{at} is not what Git asks for"
+    if shown(live) == shown(asked):  # they differ further on than is shown
         return f"{at} is not what Git asks for"
     return f"{at} is {shown(live)}, Git asks for {shown(asked)}"
 

@@ -12,17 +12,17 @@ from rich.text import Text
 
 from delivery.build.image import Built
 from delivery.context import Context
-from delivery.desired.change import Record
 from delivery.desired.manifests import Desired
 from delivery.errors import Unknown
 from delivery.gate import decide as gate
 from delivery.gate.gather import Tests
+from delivery.parts.emergency import Emergency
 from delivery.proof.decide import Answer, Image, Pod, Proof, Verdict
 from delivery.site import Site
 from delivery.verbs.approve import Approved, Asked
 from delivery.verbs.carry import Promotion
 from delivery.verbs.promote import Preview
-from delivery.verbs.report import Report, Status
+from delivery.verbs.report import History, Report, Status
 from delivery.verbs.test import Tested
 
 _STYLE = {Verdict.PROVEN: "green", Verdict.MISMATCH: "red", Verdict.UNKNOWN: "yellow"}
@@ -67,7 +67,7 @@ def report_document(site: Site, report: Report) -> dict[str, Any]:
         "at": report.at.isoformat(timespec="seconds"),
         "one_digest": one_digest(report.status.proofs),
         "tests": [_tests(one) for one in report.tests],
-        "changes": history_document(report.entries)["changes"],
+        "changes": [asdict(one) for one in report.entries],
     }
 
 
@@ -96,9 +96,15 @@ def preview_document(preview: Preview) -> dict[str, Any]:
     return {"schema": "delivery/preview/v1", **facts, **_decision(preview.decision)}
 
 
-def history_document(entries: Iterable[Record]) -> dict[str, Any]:
-    """The changes of the past: schema delivery/history/v1."""
-    return {"schema": "delivery/history/v1", "changes": [asdict(entry) for entry in entries]}
+def history_document(history: History) -> dict[str, Any]:
+    """The changes of the past, and the emergencies: schema delivery/history/v1."""
+    return {
+        "schema": "delivery/history/v1",
+        "changes": [asdict(one) for one in history.changes],
+        "emergencies": [
+            one for name, told in history.emergencies.items() for one in _emergencies(name, told)
+        ],
+    }
 
 
 def worst(proofs: Iterable[Proof]) -> Verdict:
@@ -202,15 +208,44 @@ def print_preview(preview: Preview) -> None:
     _say("dry run: nothing was written")
 
 
-def print_history(entries: Iterable[Record]) -> None:
-    """The changes of the past, newest first."""
+def print_history(history: History) -> None:
+    """The changes of the past, newest first, and below them the emergencies, if there were any."""
     table = _table("when", "environment", "build", "digest", "before", "commit", "from", "by")
-    for one in entries:
+    for one in history.changes:
         table.add_row(
             *(one.date, one.environment, one.build, _digest(one.after), _digest(one.before)),
             *(one.commit[:12], one.promoted_from, one.requested_by),
         )
     console().print(table)
+    told = history_document(history)["emergencies"]
+    if known := [one for one in told if one["error"] is None]:
+        table = _table("emergency in", "since", "until", "by", "reason")
+        for one in known:
+            table.add_row(
+                *(one["environment"], one["since"], one["until"] or "is on", one["person"], one["reason"])
+            )
+        console().print(table)
+    for one in told:
+        if one["error"] is not None:
+            _say(f"{one['environment']}: emergencies are not known: {one['error']}")
+
+
+def _emergencies(environment: str, told: tuple[Emergency, ...] | Unknown) -> list[dict[str, Any]]:
+    """One object for each emergency, or one that says why they are not known."""
+    if isinstance(told, Unknown):
+        nothing = dict.fromkeys(("person", "since", "until", "reason"))
+        return [{"environment": environment, **nothing, "error": told.reason}]
+    return [
+        {
+            "environment": environment,
+            "person": one.person,
+            "since": one.since.isoformat(),
+            "until": one.until.isoformat() if one.until else None,
+            "reason": one.reason,
+            "error": None,
+        }
+        for one in told
+    ]
 
 
 def _environment(proof: Proof) -> dict[str, Any]:

@@ -89,8 +89,8 @@ class Entries:
     rejected: tuple[str, ...] = ()
 
     def of(self, change: str) -> Entry | None:
-        """The entry that a commit of the branch was signed together with."""
-        return next((one for one in self.entries if one.release.change == change), None)
+        """The newest entry that names a commit of the branch: one that went around a lock was signed anew."""
+        return next((one for one in reversed(self.entries) if one.release.change == change), None)
 
 
 def put(

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from delivery.context import Context
+from delivery.desired import derived
 from delivery.errors import PlatformError
 from delivery.parts import cosign, openpgp
 from delivery.site import CommitKey, Site
@@ -27,6 +29,16 @@ def pem(file: Path, hint: str) -> str:
     if "BEGIN PUBLIC KEY" not in text:
         raise PlatformError(f"{file} holds no public key", hint)
     return text
+
+
+def authorities(context: Context) -> dict[str, str]:
+    """The public keys of those whose statements the cluster asks for, by the names that the policy gives them, as PEM.
+
+    PlatformError when one is missing.
+    """
+    remedy = context.site.remedy("signers")
+    asked = derived.authorities(context.pipeline)
+    return {name: pem(public(context.site, by), remedy) for name, by in asked.items()}
 
 
 def private(site: Site, name: str) -> cosign.Key:

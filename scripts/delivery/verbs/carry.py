@@ -9,11 +9,12 @@ from delivery.build import image
 from delivery.context import Context
 from delivery.desired import change
 from delivery.errors import NotReached
-from delivery.parts import argocd, git
-from delivery.parts.kubernetes import Kubernetes
+from delivery.parts import argocd, emergency, git
+from delivery.parts.kubernetes import Denied, Kubernetes
 from delivery.parts.registry import connect
 from delivery.pipeline import Environment
 from delivery.progress import phase
+from delivery.proof import locks
 from delivery.signed import commits, entry, keys
 from delivery.verbs import rollout
 
@@ -70,7 +71,7 @@ def carry(
         with phase(_sentence(environment, request, done)):
             pass
         if environment.guarded:
-            _enter(context, environment, found, done)
+            _enter(context, environment, kubernetes, found, done)
         seconds = _follow(context, environment, kubernetes, done, found.built.children)
     finally:
         kubernetes.close()
@@ -86,12 +87,22 @@ def carry(
     )
 
 
-def _enter(context: Context, environment: Environment, planned: Planned, done: change.Change) -> None:
-    """Sign that it enters, once; what a run left that was killed after its commit, the next one makes up for."""
+def _enter(
+    context: Context,
+    environment: Environment,
+    kubernetes: Kubernetes,
+    planned: Planned,
+    done: change.Change,
+) -> None:
+    """Sign that it enters, once, and anew after an emergency: only then is it known what is there again.
+
+    What a run left that was killed after its commit, the next one makes up for.
+    """
     digest = planned.request.digest
     with connect(context.site.image) as registry:
         known = entry.fetch(context, registry, digest, environment)
-    if known.of(done.commit) is None:
+    signed = known.of(done.commit)
+    if signed is None or _emergency_since(kubernetes, environment, signed.at):
         release = entry.release(
             *(environment, done.release, done.commit, done.desired.manifests),
             *(planned.form, planned.request.reason),
@@ -107,6 +118,15 @@ def _enter(context: Context, environment: Environment, planned: Planned, done: c
             f"something newer entered {environment.name} meanwhile",
             f"look: delivery verify {environment.name}",
         )
+
+
+def _emergency_since(kubernetes: Kubernetes, environment: Environment, entered: datetime) -> bool:
+    """Whether an emergency ended after this entry. What cannot be read is for the proof to tell."""
+    try:
+        told = emergency.of(kubernetes.namespace(environment.namespace))
+    except (Denied, ValueError):
+        return False
+    return any(one.until and not locks.over(one, entered) for one in told)
 
 
 def _follow(

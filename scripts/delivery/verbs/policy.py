@@ -19,7 +19,7 @@ def run(context: Context, images: Collection[str] = (), cluster: str | None = No
     root, repository = context.checkout, context.site.image.name
     there, argocd = _there(context, cluster), context.site.argocd.namespace
     policy.check(context.pipeline, root)
-    signed_by = public_keys(context)
+    signed_by = keys.authorities(context)
     platform = policy.beside(context.pipeline, root) | set(images)
     return policy.stream(
         [
@@ -48,16 +48,6 @@ def _there(context: Context, cluster: str | None) -> set[str]:
     found.add(roles.home(context.pipeline.chart.release))
     hub = site.argocd.context
     return found | ({site.argocd.namespace} if cluster is None or hub in (None, cluster) else set())
-
-
-def public_keys(context: Context) -> dict[str, str]:
-    """The public keys of those whose statements the cluster asks for, by the names that the policy gives them, as PEM.
-
-    PlatformError when one is missing.
-    """
-    remedy = context.site.remedy("signers")
-    asked = derived.authorities(context.pipeline)
-    return {name: keys.pem(keys.public(context.site, by), remedy) for name, by in asked.items()}
 
 
 def certificates(context: Context) -> list[str]:
