@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from delivery import roles
+from delivery.desired import kinds
 from delivery.errors import Refused
 from delivery.parts import openpgp
 from delivery.pipeline import FILE, Environment, Pipeline
@@ -106,13 +107,17 @@ def _application(pipeline: Pipeline, environment: Environment, facts: Mapping[st
 
 
 def files(pipeline: Pipeline, argocd: Seen | None = None) -> dict[str, str]:
-    """Every file that follows from pipeline.yaml, as Argo CD sees the site."""
+    """Every file that follows from pipeline.yaml, as Argo CD sees the site.
+
+    BadInput when argocd/projects/kinds.yaml, which they follow from too, is missing or malformed.
+    """
     guarded = [one for one in pipeline.environments if one.admits == "tested"]
     app, (_, *locked) = pipeline.chart.release, pipeline.environments
     facts = {
         "app": app,
         "home": roles.home(app),
         "roles": roles,
+        "kinds": kinds.resources(pipeline.root),
         "locked": locked,  # every environment but the first is written by Argo CD alone
         "under_test": locked[:-1],
         "namespaces": ", ".join(f"'{one.namespace}'" for one in pipeline.environments),
