@@ -12,6 +12,8 @@ import pytest
 
 from delivery import pipeline as pipelines
 from delivery import roles
+from delivery.desired import kinds
+from delivery.wait import Pending, Reached, until
 from e2e import emergencies
 from e2e.conftest import ROOT, Build
 from e2e.delivery import Checkout
@@ -27,6 +29,8 @@ ADMINISTRATOR: tuple[str, ...] = ()
 DEVELOPER = roles.acting("dev@example.org", roles.DEVELOPERS)
 DEPLOYER = roles.acting(roles.deployer(APP))
 TESTER = roles.acting(roles.tester(APP))
+CONTROLLER = roles.acting(roles.account("argocd", "argocd-application-controller"))
+TRACKING = "argocd.argoproj.io/tracking-id"
 PEOPLE = {"administrator": ADMINISTRATOR, "developer": DEVELOPER, "deployer": DEPLOYER, "tester": TESTER}
 
 
@@ -257,6 +261,99 @@ def test_a_namespace_made_anew_has_what_guards_it(platform: Checkout, prod: Buil
     )
     assert lock(done) == "namespaces"
     assert "policy.sigstore.dev/include" in done.stderr
+
+
+ENVIRONMENTS = [one.namespace for one in PIPELINE.environments]
+BROUGHT = [f"{name}.{group}" for group, names in kinds.resources(ROOT).items() for name in names]
+RBAC, ADMISSION = "rbac.authorization.k8s.io", "admissionregistration.k8s.io"
+# Passwords, containers, tokens, rights, and a kind that the chart may not bring.
+NOT_ITS_OWN = [
+    *("get secrets", "list secrets", "create secrets", "create pods", "create pods/exec", "get pods/proxy"),
+    *("create serviceaccounts/token", "impersonate serviceaccounts", "create cronjobs.batch"),
+    *(f"create roles.{RBAC}", f"create rolebindings.{RBAC}", f"escalate roles.{RBAC}"),
+]
+WHOLE = [
+    *(f"{name}.{RBAC}" for name in ("clusterroles", "clusterrolebindings")),
+    *(f"validating{name}.{ADMISSION}" for name in ("admissionpolicies", "admissionpolicybindings")),
+    *(f"validatingwebhookconfigurations.{ADMISSION}", "namespaces", "nodes", "nodes/proxy"),
+]
+
+
+def may(platform: Checkout, questions: list[str], namespace: str = "") -> list[str]:
+    """Those of the questions (`VERB RESOURCE[/SUBRESOURCE][.GROUP]`) to which RBAC says yes to Argo CD's controller."""
+    reviews = []
+    for question in questions:
+        verb, _, what = question.partition(" ")
+        name, _, group = what.partition(".")
+        resource, _, subresource = name.partition("/")
+        asked = {"verb": verb, "group": group, "resource": resource, "subresource": subresource}
+        reviews.append(
+            {
+                "apiVersion": "authorization.k8s.io/v1",
+                "kind": "SelfSubjectAccessReview",
+                "spec": {"resourceAttributes": asked | {"namespace": namespace}},
+            }
+        )
+    text = "---\n".join(json.dumps(one) + "\n" for one in reviews)
+    command = ("create", "-f", "-", "-o", 'jsonpath={.status.allowed}{"\\n"}')
+    answers = platform.kubectl(*CONTROLLER, *command, input=text).stdout.split()
+    return [question for question, said in zip(questions, answers, strict=True) if said == "true"]
+
+
+@pytest.mark.parametrize("namespace", [*ENVIRONMENTS, "argocd", "default", "kube-system", "cosign-system"])
+def test_argo_cd_writes_in_the_environments_alone(platform: Checkout, namespace: str) -> None:
+    """Whoever takes Argo CD's controller over writes what the chart may bring, there, and nowhere else."""
+    writes = [f"{verb} {kind}" for verb in ("create", "update", "patch", "delete") for kind in BROUGHT]
+    assert may(platform, writes, namespace) == (writes if namespace in ENVIRONMENTS else [])
+
+
+@pytest.mark.parametrize("namespace", [*ENVIRONMENTS, "kube-system", roles.home(APP)])
+def test_argo_cd_sees_no_secret_and_gives_no_right(platform: Checkout, namespace: str) -> None:
+    """It reads no password, enters no container, gets no token and makes nobody mightier, itself neither."""
+    assert may(platform, NOT_ITS_OWN, namespace) == []
+
+
+def test_argo_cd_is_no_administrator(platform: Checkout) -> None:
+    """It takes no lock away; it looks everywhere, and keeps Applications in its own namespace as before."""
+    writes = [f"{verb} {one}" for verb in ("create", "patch", "delete") for one in WHOLE]
+    assert may(platform, [*writes, "* *.*"]) == []
+    looks = ["list deployments.apps", "watch pods"]
+    assert may(platform, looks, "kube-system") == looks
+    assert may(platform, ["patch applications.argoproj.io"], "argocd")
+
+
+def test_a_kind_that_is_not_allowed_is_named(platform: Checkout) -> None:
+    """Where a project is loosened, the API server refuses what kinds.yaml does not name, and says who and what."""
+    command = (
+        "create",
+        "cronjob",
+        "cheat",
+        "--image=x",
+        "--schedule=0 0 1 1 *",
+        "-n",
+        PIPELINE.first.namespace,
+    )
+    done = platform.kubectl(*CONTROLLER, *command, check=False)
+    assert lock(done) == "RBAC"
+    assert 'cannot create resource "cronjobs" in API group "batch"' in done.stderr
+
+
+def test_argo_cd_heals_and_prunes(platform: Checkout, prod: Build) -> None:
+    """With the rights that it has, what somebody took from prod comes back, and what Git does not have goes."""
+    last = PIPELINE.environments[-1]
+    own = ("-n", last.namespace)
+    tracked = f"{last.application}:/ConfigMap:{last.namespace}/stray"
+    metadata = {"name": "stray", "namespace": last.namespace, "annotations": {TRACKING: tracked}}
+    platform.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}, *CONTROLLER)
+    platform.kubectl(*CONTROLLER, *own, "delete", "poddisruptionbudget", APP)
+
+    def as_git_has_it() -> Reached[None] | Pending:
+        there = ("get", f"poddisruptionbudget/{APP}", "configmap/stray", "--ignore-not-found", "-o", "name")
+        names = platform.kubectl(*own, *there).stdout.split()
+        return Reached(None) if names == [f"poddisruptionbudget.policy/{APP}"] else Pending(" ".join(names))
+
+    until("prod is as Git has it", as_git_has_it, 120, "see what Argo CD says of its Application")
+    platform.delivery("verify", last.name)
 
 
 def test_an_emergency_is_told_for_ever(platform: Checkout, prod: Build) -> None:

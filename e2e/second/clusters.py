@@ -145,9 +145,9 @@ class Clusters:
         self.kubectl(context, "apply", "--server-side", "--force-conflicts", "-f", "-", input=text)
 
     def join_argocd(self) -> None:
-        """Have Argo CD deploy into the second cluster, as `argocd cluster add` does it."""
+        """Have Argo CD deploy into the second cluster, as `argocd cluster add` does it, with README's rights."""
         account = {"name": "argocd-manager", "namespace": "kube-system"}
-        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
+        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"}
         self.apply(
             PROD,
             {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account},
@@ -254,7 +254,9 @@ class Clusters:
         for kind in ("validatingadmissionpolicybinding", "validatingadmissionpolicy"):
             self.kubectl(context, *gone, *(f"{kind}/{app}-{one}" for one in _LOCKS))
         for kind in ("clusterrolebinding", "clusterrole"):
-            self.kubectl(context, *gone, *(f"{kind}/{app}-{one}" for one in ("deployer", "emergency")))
+            self.kubectl(
+                context, *gone, *(f"{kind}/{app}-{one}" for one in ("deployer", "emergency", "argocd"))
+            )
         for namespace, given in ((_ARGOCD, ("deployer", "developer")), ("kube-system", ("tester",))):
             for kind in ("rolebinding", "role"):
                 self.kubectl(context, "-n", namespace, *gone, *(f"{kind}/{app}-{one}" for one in given))

@@ -142,7 +142,7 @@ def test_prod_believes_stages_key_alone(evidence: list[dict[str, Any]]) -> None:
 def test_every_namespace_asks_for_its_own_source(tmp_path: Path) -> None:
     """Where two environments ask for evidence, each believes the one before it: not both, and not any."""
     text = (ROOT / "pipeline.yaml").read_text().replace("admits: pinned", "admits: tested")
-    pipeline = pipelines.parse(text, tmp_path)
+    pipeline = pipelines.parse(text, ROOT)
     assert derived.sources(pipeline) == ("dev", "stage")
     derived.write(tmp_path, dict(derived.files(pipeline)))
     app, *others = policy.evidence(tmp_path, REPOSITORY, (), KEYS | {"dev": "one key", "entry.stage": "x"})
@@ -187,8 +187,8 @@ def test_a_stale_policy_is_not_applied(tmp_path: Path) -> None:
     """I change whose evidence counts and forget to generate: nothing is applied, and I am told what is stale."""
     shutil.copytree(FOLDER, tmp_path / "policy")
     text = (ROOT / "pipeline.yaml").read_text()
-    policy.check(pipelines.parse(text, tmp_path), tmp_path)
-    pipeline = pipelines.parse(text.replace("admits: pinned", "admits: tested"), tmp_path)
+    policy.check(pipelines.parse(text, ROOT), tmp_path)
+    pipeline = pipelines.parse(text.replace("admits: pinned", "admits: tested"), ROOT)
     with pytest.raises(Refused, match=r"evidence\.yaml.*namespaces\.yaml") as caught:
         policy.check(pipeline, tmp_path)
     assert "delivery generate" in caught.value.hint
@@ -198,7 +198,7 @@ def test_a_stale_policy_is_not_applied(tmp_path: Path) -> None:
 def ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: Callable[[str], Path]) -> Context:
     """A checkout whose chart names pinned images beside the app, and a site with keys."""
     monkeypatch.setattr(programs, "path", program)
-    for folder in ("policy", "manual-app-helm"):
+    for folder in ("argocd", "policy", "manual-app-helm"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     file = tmp_path / "manual-app-helm/values.yaml"
     file.write_text(file.read_text().replace("set-by-up", DIGEST))

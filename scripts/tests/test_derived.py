@@ -59,6 +59,18 @@ def test_a_stale_file_is_named(tmp_path: Path) -> None:
     assert (tmp_path / "argocd/base/monitoring.yaml").exists(), "a file of somebody's own stays"
 
 
+def test_another_kind_is_another_right(tmp_path: Path) -> None:
+    """A kind more in kinds.yaml, and `make lint` says that Argo CD's rights are stale; generate mends them."""
+    pipeline = pipelines.parse((ROOT / "pipeline.yaml").read_text(), tmp_path)
+    checkout(tmp_path, pipeline)
+    file = tmp_path / "argocd/projects/kinds.yaml"
+    file.write_text(f"{file.read_text()}    - {{ group: networking.k8s.io, kind: Ingress }}\n")
+    with pytest.raises(Refused, match=r"^not as pipeline.yaml says: policy/roles.yaml$"):
+        derived.check(tmp_path, derived.files(pipeline))
+    derived.write(tmp_path, derived.stale(tmp_path, derived.files(pipeline)))
+    assert "[ingresses, networkpolicies]" in (tmp_path / "policy/roles.yaml").read_text()
+
+
 def test_a_write_that_fails_changes_nothing(tmp_path: Path) -> None:
     """When one file cannot be written, those before it are as they were."""
     checkout(tmp_path)
@@ -182,6 +194,13 @@ def test_one_environment_more(tmp_path: Path, kustomize: Kustomize) -> None:
     }
     asked = [name for name, own in labels.items() if own.get("policy.sigstore.dev/include") == "true"]
     assert asked == ["prod", "live"]
+    roles = list(YAML(typ="safe").load_all((tmp_path / "policy/roles.yaml").read_text()))
+    written = [
+        one["metadata"]["namespace"]
+        for one in roles
+        if one.get("roleRef", {}).get("name") == "manual-app-argocd"
+    ]
+    assert written == ["dev", "stage", "prod", "live"], "Argo CD may write there"
     assert '"live": "prod",' in (tmp_path / "policy/evidence.yaml").read_text()
 
 

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from delivery import pipeline as pipelines
 from delivery import roles
-from delivery.desired import derived, policy
+from delivery.desired import derived, kinds, policy
 from delivery.desired.derived import Seen
+from delivery.errors import BadInput
 from delivery.parts import emergency, programs
 from delivery.parts import kubernetes as part
 from delivery.parts.kubernetes import ClusterMissing, Kubernetes
@@ -129,6 +131,20 @@ def test_where_argo_cd_is_somebody_else() -> None:
     assert variable(spec, "controller").endswith(
         "['system:serviceaccount:external-secrets:external-secrets']"
     )
+    writes = {
+        one["metadata"]["namespace"]: one["subjects"]
+        for one in manifests
+        if one["kind"] == "RoleBinding" and one["metadata"]["name"] == "manual-app-argocd"
+    }
+    users = {
+        "dev": "system:serviceaccount:gitops:argocd-application-controller",
+        "stage": there["live"],
+        "prod": "argo@example.org",
+    }
+    group = "rbac.authorization.k8s.io"
+    assert writes == {
+        name: [{"apiGroup": group, "kind": "User", "name": user}] for name, user in users.items()
+    }
     assert bound("applications", manifests) == bound("argocd", manifests) == ["gitops"]
     assert "system:serviceaccount:gitops:argocd-application-controller" in variable(
         lock("applications", manifests), "controller"
@@ -150,6 +166,79 @@ def test_the_tester_never_comes_into_the_last_environment() -> None:
         one["metadata"]["namespace"] for one in manifests if one["metadata"]["name"] == "manual-app-tester"
     }
     assert given == {"dev", "stage", "kube-system"}
+
+
+WRITE = {"create", "update", "patch", "delete"}
+
+
+def test_argo_cd_writes_the_kinds_that_the_chart_may_bring() -> None:
+    """In each environment Argo CD writes what kinds.yaml names; no Secret, no right, no pod, no subresource."""
+    [allowed] = YAML(typ="safe").load((ROOT / "argocd/projects/kinds.yaml").read_text())
+    rules = named(rendered(), "ClusterRole", "manual-app-argocd")["rules"]
+    given = {(group, name) for one in rules for group in one["apiGroups"] for name in one["resources"]}
+    assert given == {(one["group"], PLURALS[one["kind"]]) for one in allowed["value"]}
+    assert {frozenset(one["verbs"]) for one in rules} == {frozenset(WRITE | {"get", "list", "watch"})}
+
+
+# As the API server calls them (`kubectl api-resources`).
+PLURALS = {
+    "ConfigMap": "configmaps",
+    "Service": "services",
+    "ServiceAccount": "serviceaccounts",
+    "Deployment": "deployments",
+    "StatefulSet": "statefulsets",
+    "Job": "jobs",
+    "NetworkPolicy": "networkpolicies",
+    "PodDisruptionBudget": "poddisruptionbudgets",
+    "Ingress": "ingresses",
+    "Endpoints": "endpoints",
+}
+
+
+@pytest.mark.parametrize("kind", PLURALS)
+def test_a_kind_is_called_as_the_api_server_calls_it(kind: str) -> None:
+    """I write a kind, as in a manifest, and RBAC is told the resource."""
+    assert kinds.Kind(group="", kind=kind).resource == PLURALS[kind]
+
+
+def test_argo_cd_writes_in_the_environments_and_nowhere_else() -> None:
+    """Its rights to write are bound in each environment's namespace, never in the whole cluster."""
+    bindings = [one for one in rendered() if one.get("roleRef", {}).get("name") == "manual-app-argocd"]
+    assert {one["kind"] for one in bindings} == {"RoleBinding"}
+    assert [one["metadata"]["namespace"] for one in bindings] == [
+        one.namespace for one in PIPELINE.environments
+    ]
+    users = {who["name"] for one in bindings for who in one["subjects"]}
+    assert users == {"system:serviceaccount:argocd:argocd-application-controller"}
+
+
+KINDS = "- op: add\n  path: /spec/namespaceResourceWhitelist\n  value: "
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (None, "cannot be read"),
+        ("", "valid tuple"),
+        ("{", "flow node"),
+        ("- op: remove\n", "0.op"),
+        (KINDS + "[]", "0.value"),
+        (KINDS + "[{ group: '*', kind: Job }]", "0.value.0.group"),
+        (KINDS + "[{ group: apps, kind: '*' }]", "0.value.0.kind"),
+        (KINDS + "[{ group: apps, kind: 'Job, secrets' }]", "0.value.0.kind"),
+    ],
+)
+def test_kinds_that_are_none_are_refused(tmp_path: Path, text: str | None, says: str) -> None:
+    """A file of kinds that is missing, malformed or says `*`: exit 2, and Argo CD is given nothing by guess."""
+    file = tmp_path / kinds.FILE
+    file.parent.mkdir(parents=True)
+    if text is not None:
+        file.write_text(text)
+    pipeline = pipelines.parse((ROOT / "pipeline.yaml").read_text(), tmp_path)
+    with pytest.raises(BadInput, match=says) as refused:
+        derived.files(pipeline)
+    assert refused.value.message.startswith("argocd/projects/kinds.yaml ")
+    assert refused.value.hint
 
 
 def granted(manifests: list[Manifest], namespace: str, subject: str) -> set[str]:
@@ -191,13 +280,13 @@ def test_the_deployer_only_asks_and_moves_applications() -> None:
     assert writes == [(["applications"], names, ["patch"])]
 
 
-def test_one_environment_guards_nothing_and_gives_nobody_too_much(tmp_path: Path) -> None:
+def test_one_environment_guards_nothing_and_gives_nobody_too_much() -> None:
     """With dev alone there is nothing to guard: no rule without names that would mean every namespace."""
     text = (ROOT / "pipeline.yaml").read_text()
     alone = text[: text.index("  - name: stage")] + text[text.index("approvers: #") :]
     for port in (8082, 18082):
         alone = alone.replace(f", stage: {port}, prod: {port + 1}", "")
-    manifests = rendered(pipelines.parse(alone, tmp_path))
+    manifests = rendered(pipelines.parse(alone, ROOT))
     assert bound("writers", manifests) == ["manual-app-delivery"]
     assert not [one for one in manifests if "emergency" in one["metadata"]["name"]]
     assert all(rule.get("resourceNames", ["some"]) for one in manifests for rule in one.get("rules", []))

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from delivery import roles
-from delivery.errors import BadInput, Refused
+from delivery.desired import kinds
+from delivery.errors import Refused
 from delivery.parts import openpgp
 from delivery.pipeline import FILE, Environment, Pipeline
 from delivery.site import LOCAL_GIT, Site
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 UNSET = "set-by-policy"  # where `delivery policy` puts what Git does not know
 EVIDENCE, NAMESPACES = "policy/evidence.yaml", "policy/namespaces.yaml"
 WRITERS, ROLES = "policy/writers.yaml", "policy/roles.yaml"
-KINDS = "argocd/projects/kinds.yaml"  # a person's: what projects let charts have
 _MARK = "# Written by `delivery generate`"  # a file without it is somebody's own, and stays
 FOLDERS = ("argocd/base", "argocd/projects", "policy")
 
@@ -109,24 +109,14 @@ def _application(pipeline: Pipeline, environment: Environment, facts: Mapping[st
 def project(pipeline: Pipeline, environment: Environment, argocd: Seen) -> dict[str, Any]:
     """The AppProject of an environment, as `kubectl apply -k argocd/projects` brings it: with kinds.yaml.
 
-    BadInput when that patch is missing or does more than set fields.
+    BadInput when that patch is missing or malformed.
     """
     import yaml
 
     facts = {**_facts(pipeline, argocd), "environment": environment}
     made = dict(yaml.safe_load(_rendered("project", facts)))
-    patch = read(pipeline.root, KINDS)
-    if patch is None:
-        raise BadInput(f"{KINDS} is missing", f"restore it: git checkout {KINDS}")
-    for step in yaml.safe_load(patch):
-        *path, last = str(step["path"]).strip("/").split("/")
-        if step["op"] not in ("add", "replace"):
-            raise BadInput(f"{KINDS}: {step['op']} is not known here", "say add or replace")
-        place = made
-        for name in path:
-            place = place.setdefault(name, {})
-        place[last] = step["value"]
-    return made
+    brought = [one.model_dump() for one in kinds.named(pipeline.root)]
+    return made | {"spec": made["spec"] | {"namespaceResourceWhitelist": brought}}
 
 
 def text(pipeline: Pipeline, path: str, argocd: Seen) -> str:
@@ -141,6 +131,7 @@ def _facts(pipeline: Pipeline, argocd: Seen) -> dict[str, Any]:
         "app": app,
         "home": roles.home(app),
         "roles": roles,
+        "kinds": kinds.resources(pipeline.root),
         "locked": locked,  # every environment but the first is written by Argo CD alone
         "under_test": locked[:-1],
         "namespaces": ", ".join(f"'{one.namespace}'" for one in pipeline.environments),
@@ -153,7 +144,10 @@ def _facts(pipeline: Pipeline, argocd: Seen) -> dict[str, Any]:
 
 
 def files(pipeline: Pipeline, argocd: Seen | None = None) -> dict[str, str]:
-    """Every file that follows from pipeline.yaml, as Argo CD sees the site."""
+    """Every file that follows from pipeline.yaml, as Argo CD sees the site.
+
+    BadInput when argocd/projects/kinds.yaml, which they follow from too, is missing or malformed.
+    """
     facts = _facts(pipeline, argocd or seen(pipeline))
     made = {
         "argocd/base/kustomization.yaml": _rendered("base", facts),
