@@ -130,7 +130,10 @@ def _refused(repository: str, environment: Environment) -> dict[str, tuple[str, 
     if environment.admits != "anything":
         refused[f"{repository}:latest"] = ("an image by tag", "pinned-images")
     if environment.admits == "tested":
-        refused[f"{repository}@sha256:{'0' * 64}"] = ("a digest without evidence", "attestation key validation failed")
+        refused[f"{repository}@sha256:{'0' * 64}"] = (
+            "a digest without evidence",
+            "attestation key validation failed",
+        )
     return refused
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -547,3 +548,47 @@ def test_proven_after_all(cluster: FakeCluster, built: image.Built) -> None:
     in_stage(cluster)
     promote(cluster, "prod")
     assert proofs(cluster)["prod"].verdict == "PROVEN"
+
+
+@pytest.mark.parametrize(
+    ("forgery", "says"),
+    [
+        ("gate-stage", "is not signed by gate-prod, or was changed after it was signed"),
+        ("tampered", "is not signed by gate-prod, or was changed after it was signed"),
+        ("another commit", "no entry of sha256:"),
+        ("another environment", "no entry of sha256:"),
+    ],
+)
+def test_a_forged_entry(
+    cluster: FakeCluster, built: image.Built, shelf: Shelf, forgery: str, says: str
+) -> None:
+    """In place of prod's entry is another gate's, a changed one, one for another commit or environment: MISMATCH."""
+    in_stage(cluster)
+    done = promote(cluster, "prod")
+    context = cluster.world.context
+    there = attached(shelf, built.digest)
+    whole = there.read()
+    [old] = [
+        one
+        for one in map(cosign.envelope, whole)
+        if json.loads(one.payload)["predicate"].get("entry", {}).get("environment") == "prod"
+    ]
+    there.write([text for text in whole if not cosign.envelope(text).same(old)])
+    predicate = json.loads(old.payload)["predicate"]
+    if forgery == "tampered":
+        changed = json.loads(old.text)
+        payload = old.payload.replace(b"PASSED", b"FAILED").replace(b"FAILED", b"PASSED") + b" "
+        changed["payload"] = base64.b64encode(payload).decode()
+        statements.attach(context, built.digest, cosign.envelope(json.dumps(changed).encode()))
+    else:
+        other = {"another commit": {"change": "f" * 40}, "another environment": {"environment": "stage"}}
+        predicate["entry"] |= other.get(forgery, {})
+        signer = "gate-stage" if forgery == "gate-stage" else "gate-prod"
+        statements.put(context, built.digest, statements.ENTRY, predicate, signer)
+    found = proofs(cluster)["prod"]
+    assert found.verdict == "MISMATCH"
+    assert any(f"into prod names {done.commit[:12]}" in one and says in one for one in found.reasons), (
+        found.reasons
+    )
+    with pytest.raises(Refused, match="has no entry into prod"):
+        rolling.rollback(context, context.environment("prod"), built.digest)
