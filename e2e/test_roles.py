@@ -275,7 +275,8 @@ NOT_ITS_OWN = [
 WHOLE = [
     *(f"{name}.{RBAC}" for name in ("clusterroles", "clusterrolebindings")),
     *(f"validating{name}.{ADMISSION}" for name in ("admissionpolicies", "admissionpolicybindings")),
-    *(f"validatingwebhookconfigurations.{ADMISSION}", "namespaces", "nodes", "nodes/proxy"),
+    *(f"validatingwebhookconfigurations.{ADMISSION}", "customresourcedefinitions.apiextensions.k8s.io"),
+    *("namespaces", "nodes", "nodes/proxy"),
 ]
 
 
