@@ -13,16 +13,20 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from delivery import roles
 from delivery.build import image
 from delivery.errors import Refused
+from delivery.files import write_private
 from delivery.parts import openpgp
 from delivery.parts.emergency import Emergency
-from delivery.proof import locks
+from delivery.parts.registry import connect
+from delivery.proof import locks, observe
 from delivery.proof.decide import Proof, Verdict
 from delivery.show import report as showing
 from delivery.signed import entry
+from delivery.site import ArgoCD
 from delivery.verbs import report as reporting
 from delivery.verbs import rollback as rolling
 from scripts.tests.fake_cluster import FakeCluster
@@ -325,10 +329,29 @@ def test_few_reads(proven: FakeCluster) -> None:
     assert len(whole) == len(set(whole)) == 5
     proven.asked.clear()
     context = proven.world.context
-    from delivery.proof import observe
-
     observe.proofs(context, [context.environment("dev")])
     assert not any("admission" in path or "configmaps" in path for path in proven.asked)
+
+
+def test_argo_cd_in_another_cluster(cluster: FakeCluster) -> None:
+    """Where one Argo CD serves several clusters, what guards it is looked for where it is, too."""
+    site = cluster.world.context.site
+    file = site.kubeconfig
+    assert file
+    told = YAML(typ="safe", pure=True).load(file.read_text())
+    told["contexts"].append({"name": "hub", "context": {"cluster": "c", "user": "u"}})
+    write_private(file, json.dumps(told))
+    context = cluster.world.on(argocd=ArgoCD(context="hub")).context
+    del cluster.guard()[POLICY]["manual-app-argocd"]
+    del cluster.guard()[POLICY]["manual-app-writers"]
+    [_, *guarded] = observe.proofs(context, context.environments)
+    for proof in guarded:
+        gone = [line for line in proof.mismatches if line.endswith("is not there")]
+        assert gone == [
+            f"a lock is off: {POLICY} manual-app-writers is not there",
+            f"a lock is off: {POLICY} manual-app-argocd is not there",
+            f"a lock is off: Argo CD's {POLICY} manual-app-argocd is not there",
+        ]
 
 
 # --- emergencies
@@ -407,8 +430,6 @@ def test_an_emergency_that_is_over(
 
 
 def entered(cluster: FakeCluster, digest: str) -> tuple[entry.Entry, ...]:
-    from delivery.parts.registry import connect
-
     context = cluster.world.context
     with connect(context.site.image) as registry:
         return entry.fetch(context, registry, digest, context.environment("stage")).entries

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Object = dict[str, Any]
-_THREADS = 6
+_THREADS = 16  # one for each read: where nothing answers, all of them wait at the same time
 
 
 class Guards:
