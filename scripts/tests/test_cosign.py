@@ -71,6 +71,7 @@ def test_cosign_takes_what_our_own_signer_made(
         "suites": ["gitTree"],
         "chart": ["sha256"],
         "values-stage.yaml": ["sha256"],
+        "manifests": ["sha256"],
         "commit": ["gitCommit"],
     }
     signing.remove(monkeypatch)
