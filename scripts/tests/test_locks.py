@@ -293,7 +293,7 @@ def test_the_keys_that_argo_cd_takes_commits_by(cluster: FakeCluster, tmp_path: 
     site = cluster.world.context.site
     own = site.signer("gate-prod").commits
     assert own
-    key = openpgp.signing_key_id(own.public.read_text())
+    key = openpgp.key_id(own.public.read_text())
     keyring["data"] = certificates | {key: openpgp.generate("Mallory <mallory@example.test>")[1]}
     off(cluster, f"ConfigMap argocd-gpg-keys-cm has another certificate under {key}$", "prod")
     keyring["data"] = {name: text for name, text in certificates.items() if name != key}

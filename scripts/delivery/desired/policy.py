@@ -111,7 +111,11 @@ def asked_less(root: Path) -> list[Manifest]:
 
 
 def keyring(namespace: str, certificates: Collection[str]) -> Manifest:
-    """What Argo CD verifies commits with, in its namespace: the armored certificates by their signing key's id."""
+    """What Argo CD verifies commits with, in its namespace: the armored certificates by the id of their primary key.
+
+    By that id gpg lists what Argo CD has imported. One that had another name it would import again at each change, find
+    nothing new, and stop there. Projects name the key that signs, which may be a subkey: openpgp.signing_key_id.
+    """
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -123,7 +127,7 @@ def keyring(namespace: str, certificates: Collection[str]) -> Manifest:
                 "app.kubernetes.io/part-of": "argocd",
             },
         },
-        "data": {openpgp.signing_key_id(one): one for one in certificates},
+        "data": {openpgp.key_id(one): one for one in certificates},
     }
 
 

@@ -50,6 +50,11 @@ def signing_key_id(public: str) -> str:
     raise NoKey("it has no key that may sign")
 
 
+def key_id(public: str) -> str:
+    """The 16 hexadecimal digits of the primary key, by which gpg lists a certificate; NoKey when there is none."""
+    return _certificate(public).fingerprint[-16:].upper()
+
+
 def _keys(public: str) -> Iterator[tuple[str, bool]]:
     newest = ""
     for one in packet.PacketPile.from_bytes(bytes(_certificate(public))):

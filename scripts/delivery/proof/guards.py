@@ -164,7 +164,7 @@ def _wanted(context: Context, environment: Environment, admission: tuple[Object,
 
     def commits() -> tuple[str, str]:
         certificate = keys.commit_certificate(site, environment.gate)
-        return openpgp.signing_key_id(certificate), certificate
+        return openpgp.key_id(certificate), certificate
 
     key = _known(commits)
 
