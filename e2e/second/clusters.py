@@ -16,7 +16,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from delivery import roles
-from delivery.parts import docker, tar
+from delivery.parts import docker, openpgp, tar
 from delivery.wait import Pending, Reached, until
 from e2e import delivery
 from e2e.second import names
@@ -175,21 +175,25 @@ class Clusters:
         self.apply(TEST, _argocd_secret("second-site-git", "repository", told))
         certificate = authority.read_text(encoding="utf-8")
         self._patch_certificates(TEST, {"data": {names.GIT: certificate}})
+        self._mounted(f"/app/config/tls/{names.GIT}", certificate)
+
+    def argocd_verifies(self, certificates: Iterable[str]) -> None:
+        """Return when Argo CD has the certificates of these gates, which `delivery policy` brought."""
+        for certificate in certificates:
+            self._mounted(f"/app/config/gpg/source/{openpgp.key_id(certificate)}", certificate)
+
+    def _mounted(self, path: str, wanted: str) -> None:
         # A mounted ConfigMap follows within a minute or so; at once, when the pod itself changes.
         own = ("-n", _ARGOCD)
         pods = ("pod", "-l", "app.kubernetes.io/name=argocd-repo-server")
         self.kubectl(TEST, *own, "annotate", *pods, "--overwrite", f"{_LABEL}={uuid.uuid4().hex[:8]}")
-        read = ("exec", "deployment/argocd-repo-server", "--", "cat", f"/app/config/tls/{names.GIT}")
+        read = ("exec", "deployment/argocd-repo-server", "--", "cat", path)
 
-        def mounted() -> Reached[None] | Pending:
+        def look() -> Reached[None] | Pending:
             done = self.kubectl(TEST, *own, *read, check=False)
-            return (
-                Reached(None)
-                if done.stdout == certificate
-                else Pending(done.stderr.strip()[-200:] or "an old one")
-            )
+            return Reached(None) if done.stdout.strip() == wanted.strip() else Pending("not yet")
 
-        until("Argo CD has the authority of the Git server", mounted, 120, "look into argocd-tls-certs-cm")
+        until(f"Argo CD has {path}", look, 120, "look into its ConfigMaps")
 
     def install_policy_controller(self, catalog: Catalog, root: Path, authority: Path) -> None:
         """sigstore's policy-controller in the second cluster, which trusts the registry's authority."""

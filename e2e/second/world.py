@@ -139,6 +139,10 @@ def _apply(world: World) -> None:
             reached.kubectl(*own, secret, *(f"--from-literal={key}=not-a-secret" for key in keys))
         kind = "--type=kubernetes.io/dockerconfigjson"
         reached.kubectl(*own, "registry", kind, f"--from-file=.dockerconfigjson={pull}")
+    gates = [one.gate for one in ours.pipeline.environments if one.guarded]
+    reached.argocd_verifies(
+        (ours.path / "keys" / f"{gate}.asc").read_text(encoding="ascii") for gate in gates
+    )
     for part in ("projects", "manual-promotion"):
         reached.kubectl(clusters.TEST, "apply", "--server-side", "-k", str(ours.path / "argocd" / part))
 
