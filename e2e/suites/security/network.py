@@ -43,10 +43,13 @@ def reached(target: Target) -> list[str]:
 
 def _others(target: Target, app: str) -> dict[str, Address]:
     ports = {app: (WEB, OPERATORS), "postgresql": (DATABASE,)}
+    here = target.context.site.place(target.environment.name).context
     return {
         f"{environment.namespace}/{name(pod)}:{port}": (pod["status"]["podIP"], port)
         for environment in target.pipeline.environments
         if environment.namespace != target.namespace
+        # Another cluster has a network of its own, and the tester of this one no rights there.
+        if target.context.site.place(environment.name).context == here
         for pod in target.pods(namespace=environment.namespace)
         if ready(pod)
         for port in ports.get(pod["metadata"]["labels"].get("app.kubernetes.io/name"), ())
