@@ -173,7 +173,7 @@ def print_asked(asked: Asked) -> None:
     _say(f"{asked.environment}: digest after  {asked.after} (build {asked.build})")
     for line in asked.tested:
         _say(f"tested: {line}")
-    _say(f"by: {', '.join(asked.authors)}")
+    _say(f"by, as Git tells it and nobody verified: {', '.join(asked.authors)}")
 
 
 def print_approved(done: Approved) -> None:
