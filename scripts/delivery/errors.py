@@ -1,6 +1,10 @@
 """Every error a user can meet: one line that says what is wrong, one hint, one exit code."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
 
 INTERRUPTED = 130
 
@@ -21,6 +25,14 @@ class DeliveryError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+
+def or_unknown(read: Callable[[], T]) -> T | Unknown:
+    """What is read, or Unknown with the reason why it cannot be."""
+    try:
+        return read()
+    except DeliveryError as error:
+        return Unknown(error.message)
 
 
 class Refused(DeliveryError):

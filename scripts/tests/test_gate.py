@@ -112,6 +112,7 @@ def question(**changes: Any) -> Question:
         "scope": SCOPE,
         "authors": frozenset({"ada@example.test"}),
         "rules": True,
+        "runs": None,
         "in_force": None,
         "held": None,
         "now": NOW,

@@ -18,12 +18,11 @@ from delivery.pipeline import Environment
 
 @dataclass(frozen=True)
 class Shown:
-    """A change of an environment: the digest before, and the rendered manifests in three comparisons."""
+    """A change of an environment: the digest before, and the rendered manifests in two comparisons."""
 
     before: str  # "none" where nothing entered yet
     diff: str  # from what the environment has to what it would get
     untested: str  # from what was tested in the environment before to what it would get
-    manifests: str  # the identity of what it would get
 
 
 def shown(
@@ -47,14 +46,12 @@ def shown(
         then = lines(tested, commit, "tested")
         tree = manifests.exported(context, repository, environment, commit, Path(folder, "gets"))
         change.write(context, tree, request)
-        documents = _documents(context, tree, environment)
-    new = _lines(documents)
+        new = _lines(_documents(context, tree, environment))
     gets = f"{environment.name} with build {request.build}"
     return Shown(
         before,
         difference(old, new, f"{environment.name} at {has[:12] or 'nothing'}", gets),
         difference(then, new, f"{tested.name} at {commit[:12]}", gets),
-        manifests.identity(documents),
     )
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from delivery.desired.change import Record
 from delivery.desired.manifests import Desired
 from delivery.desired.tree import Trees
 from delivery.errors import Unknown
@@ -38,6 +39,7 @@ class Question:
     scope: approval.Scope
     authors: frozenset[str]  # of all commits on the way, and who asks
     rules: bool  # whether the pipeline.yaml that we read is the one that would be deployed with it
+    runs: Record | None  # the change by which the target has what it runs; None when nothing ever entered
     in_force: (
         InForce | Unknown | None
     )  # the rules by which the target was last entered; None when it never was

@@ -83,6 +83,7 @@ def question(
             ),
             authors=made.result() | {change.author(context)[1].lower()},
             rules=repository.show(commit, pipelines.FILE) == (context.checkout / pipelines.FILE).read_bytes(),
+            runs=runs,
             in_force=in_force,
             held=change.held(records, built.digest),
             now=datetime.now(UTC),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from delivery.context import Context
 from delivery.desired import derived, policy
-from delivery.errors import DeliveryError, Unknown
+from delivery.errors import Unknown, or_unknown
 from delivery.parts import argocd, emergency, openpgp
 from delivery.parts.emergency import Emergency
 from delivery.pipeline import Environment
@@ -40,7 +40,7 @@ class Guards:
         guarded = [one for one in environments if one.guarded]
         for one in guarded:
             self._begin(one)
-        self._admission = self._pool.submit(_known, lambda: _admission(context)) if guarded else None
+        self._admission = self._pool.submit(or_unknown, lambda: _admission(context)) if guarded else None
 
     def close(self) -> None:
         """Nothing more is read."""
@@ -105,7 +105,7 @@ class Guards:
             api if at is None else next((one for one in known if one.context == at), None)
         )
         if hub is None:
-            hub = _known(lambda: argocd.ArgoCD(api, environment.name).cluster)
+            hub = or_unknown(lambda: argocd.ArgoCD(api, environment.name).cluster)
             if not isinstance(hub, Unknown):
                 self._opened.append(hub)
         self._hubs[environment.name] = hub
@@ -113,7 +113,7 @@ class Guards:
 
     def _ask(self, cluster: "Kubernetes", what: str, read: Callable[[], Any]) -> None:
         if (cluster.context, what) not in self._reads:
-            self._reads[cluster.context, what] = self._pool.submit(_known, read)
+            self._reads[cluster.context, what] = self._pool.submit(or_unknown, read)
 
     def _said(self, cluster: "Kubernetes | Unknown", what: str) -> Any:
         if isinstance(cluster, Unknown):
@@ -145,7 +145,7 @@ def emergencies(
         api = clusters[one.name]
         if isinstance(api, Unknown):
             return api
-        return told_by(_known(lambda: _there(lambda: api.namespace(one.namespace))))
+        return told_by(or_unknown(lambda: _there(lambda: api.namespace(one.namespace))))
 
     guarded = [one for one in environments if one.guarded]
     with ThreadPoolExecutor(max_workers=_THREADS) as pool:
@@ -166,7 +166,7 @@ def _wanted(context: Context, environment: Environment, admission: tuple[Object,
         certificate = keys.commit_certificate(site, environment.gate)
         return openpgp.key_id(certificate), certificate
 
-    key = _known(commits)
+    key = or_unknown(commits)
 
     def image_policy() -> Object | None:
         if environment.admits != "tested":
@@ -184,20 +184,13 @@ def _wanted(context: Context, environment: Environment, admission: tuple[Object,
             namespace=policy.namespace(pipeline, sees, environment.namespace),
             project=key
             if isinstance(key, Unknown)
-            else _known(lambda: derived.project(pipeline, environment, sees)),
+            else or_unknown(lambda: derived.project(pipeline, environment, sees)),
             commits=key,
-            image_policy=_known(image_policy),
+            image_policy=or_unknown(image_policy),
             conditions=tuple(policy.asked_less(pipeline.root)),
         )
 
-    return _known(wanted)
-
-
-def _known(read: Callable[[], T]) -> T | Unknown:
-    try:
-        return read()
-    except DeliveryError as error:
-        return Unknown(error.message)
+    return or_unknown(wanted)
 
 
 def _there(read: Callable[[], Object]) -> Object | None:

@@ -5,7 +5,7 @@ there, as it was generated, and whether somebody went through the way that is le
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from delivery.errors import Unknown
 from delivery.parts.emergency import Emergency
 from delivery.proof import spec
-from delivery.proof.findings import Findings
+from delivery.proof.findings import Findings, told
 
 Object = Mapping[str, Any]
 # Those of one kind by their names.
@@ -31,7 +31,6 @@ _GUARDING = (
 _OF_ARGOCD = ("applications", "argocd")
 _PINNED = re.compile(r"^[\w./:-]+@sha256:[0-9a-f]{64}$")
 _LISTED = re.compile(r'^\[("[^"\\]*"(, ?"[^"\\]*")*)?\]$')
-_LINES = 4  # fields that are named for one object
 
 
 _NOTHING = Findings()
@@ -307,8 +306,5 @@ def _holds(expression: Object, labels: Mapping[str, str]) -> bool:
     }.get(expression["operator"], False)
 
 
-def _told(where: str, lines: Collection[str]) -> Iterator[str]:
-    told = list(lines)
-    yield from (f"{where}: {line}" for line in told[:_LINES])
-    if len(told) > _LINES:
-        yield f"{where}: {len(told) - _LINES} more fields differ from what is generated"
+def _told(where: str, lines: Iterable[str]) -> Iterator[str]:
+    return told(where, list(lines), "what is generated")

@@ -13,7 +13,7 @@ from delivery.context import Context
 from delivery.desired import derived
 from delivery.desired import manifests as desired
 from delivery.desired.manifests import Desired
-from delivery.errors import DeliveryError, Unknown
+from delivery.errors import DeliveryError, Unknown, or_unknown
 from delivery.parts import argocd, git
 from delivery.parts.emergency import Emergency
 from delivery.parts.registry import Falsified, connect
@@ -62,7 +62,7 @@ def _clusters(
     found: dict[str, Kubernetes | Unknown] = {}
     opened: dict[str | None, Kubernetes] = {}
     for name in [environment.name for environment in environments]:
-        one = _try(lambda name=name: Kubernetes(context.site, name))  # type: ignore[misc]
+        one = or_unknown(lambda name=name: Kubernetes(context.site, name))  # type: ignore[misc]
         found[name] = one if isinstance(one, Unknown) else opened.setdefault(one.context, one)
     try:
         yield found
@@ -117,7 +117,7 @@ def facts(
         current=current,
         pods=live.pods if isinstance(live.pods, Unknown) else tuple(parse(item) for item in live.pods),
         answers=live.answers,
-        image=wanted if isinstance(wanted, Unknown) else _try(lambda: registered(context, wanted)),
+        image=wanted if isinstance(wanted, Unknown) else or_unknown(lambda: registered(context, wanted)),
         foreign=_foreign(context, repository, application),
         overrides=_overrides(context, environment, live.application),
         strays=_strays(environment, wanted, live),
@@ -140,10 +140,10 @@ def _live(context: Context, environment: Environment, kubernetes: "Kubernetes | 
         return _Live(kubernetes, kubernetes, kubernetes, {})
     api, namespace, name = kubernetes, environment.namespace, environment.application
     with ThreadPoolExecutor(max_workers=2) as pool:
-        items = _try(lambda: api.pods(namespace)[0])
+        items = or_unknown(lambda: api.pods(namespace)[0])
         # After the pods: whoever made one was there before it.
-        makers = pool.submit(_try, lambda: api.makers(namespace))
-        application = pool.submit(_try, lambda: argocd.ArgoCD(api, environment.name).document(name))
+        makers = pool.submit(or_unknown, lambda: api.makers(namespace))
+        application = pool.submit(or_unknown, lambda: argocd.ArgoCD(api, environment.name).document(name))
         found = [] if isinstance(items, Unknown) else [parse(item) for item in items]
         answers = ask(context, api, namespace, found)
         return _Live(application.result(), items, makers.result(), answers)
@@ -182,7 +182,7 @@ def _foreign(
         return ()
     # Somebody may have pushed it since the clone was made.
     served = git.Repository(repository.path, context.site.git)
-    newest = _try(lambda: served.fetch(f"refs/heads/{context.pipeline.git.branch}"))
+    newest = or_unknown(lambda: served.fetch(f"refs/heads/{context.pipeline.git.branch}"))
     if isinstance(newest, Unknown):
         return newest
     return tuple(commit for commit in strange if not served.contains(commit, newest))
@@ -321,7 +321,7 @@ def _let_in(
     assert not isinstance(repository, Unknown)  # noqa: S101 - then what entered is unknown, too
     current = isinstance(application, argocd.Application) and application.revision == entered.release
     moved = not desired.same(context, repository, environment, entered.release, repository.commit("HEAD"))
-    return _try(lambda: desired.at(context, repository, environment, entered.release)), current, moved
+    return or_unknown(lambda: desired.at(context, repository, environment, entered.release)), current, moved
 
 
 def _asked(environment: Environment, repository: git.Repository | Unknown) -> str | Unknown:
@@ -351,14 +351,7 @@ def _followed(
         at = application.revision
         known = bool(at) and repository.ok("merge-base", "--is-ancestor", at, newest)
         current = known and desired.same(context, repository, environment, at, newest)
-    return _try(lambda: desired.at(context, repository, environment, newest)), current
-
-
-def _try(read: Callable[[], T]) -> T | Unknown:
-    try:
-        return read()
-    except DeliveryError as error:
-        return Unknown(error.message)
+    return or_unknown(lambda: desired.at(context, repository, environment, newest)), current
 
 
 def _each(work: Callable[[Any], T], items: list[Any]) -> list[T]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from delivery.desired import manifests
 from delivery.proof import defaults, spec
-from delivery.proof.findings import Findings
+from delivery.proof.findings import Findings, told
 
 Object = Mapping[str, Any]
 # kind -> all objects of that kind in the namespace, as the API gives them.
@@ -22,7 +22,6 @@ MAKERS = ("Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob", "Pod")
 _STAY = ("Deployment", "StatefulSet", "DaemonSet", "CronJob")
 _SCALED = ("Deployment", "StatefulSet")
 _BETWEEN = ("ReplicaSet", "Job")  # made by a Deployment or a CronJob, and makes pods itself
-_LINES = 4  # fields that are named for one object
 
 
 def strays(
@@ -58,7 +57,7 @@ def _object(kind: str, live: Object, asked: Asked, rendered: Iterable[Object]) -
             span = str(least) if least == most else f"{least} to {most}"
             yield f"{kind} {name} is for {says} replicas, Git asks for {span}"
     has = manifests.pod_template({**live, "kind": kind})  # in a list, the API leaves the kind out
-    yield from _told(f"{kind} {name}", spec.template(has, manifests.pod_template(wanted)))
+    yield from told(f"{kind} {name}", spec.template(has, manifests.pod_template(wanted)), "Git")
 
 
 def _pod(pod: Object, asked: Asked, makers: Mapping[str, tuple[str, Object]]) -> Iterator[str]:
@@ -72,7 +71,7 @@ def _pod(pod: Object, asked: Asked, makers: Mapping[str, tuple[str, Object]]) ->
     if wanted is None:
         yield f"{where} belongs to {kind} {owner['metadata']['name']}, and Git does not ask for that"
         return
-    yield from _told(where, spec.pod(pod, manifests.pod_template(wanted), wanted))
+    yield from told(where, spec.pod(pod, manifests.pod_template(wanted), wanted), "Git")
 
 
 def _makers(pod: Object, makers: Mapping[str, tuple[str, Object]]) -> Iterator[tuple[str, Object]]:
@@ -122,9 +121,3 @@ def _grace(of: Object) -> int:
     return int(
         of.get("terminationGracePeriodSeconds", defaults.DEFAULTS["pod", "terminationGracePeriodSeconds"])
     )
-
-
-def _told(where: str, lines: Sequence[str]) -> Iterator[str]:
-    yield from (f"{where}: {line}" for line in lines[:_LINES])
-    if len(lines) > _LINES:
-        yield f"{where}: {len(lines) - _LINES} more fields differ from Git"

@@ -12,9 +12,8 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, ValidationError
 
 from delivery import pipeline as pipelines
 from delivery.context import Context
@@ -25,22 +24,12 @@ from delivery.parts.git import Repository
 from delivery.parts.registry import Registry
 from delivery.pipeline import Approver, Environment, Pipeline
 from delivery.signed import statements
+from delivery.signed.statements import Digest, Model
 
 SELECT = "DELIVERY_APPROVER"
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class Digest(_Model):
-    """A hash, as in-toto writes it."""
-
-    sha256: Sha256
-
-
-class Scope(_Model):
+class Scope(Model):
     """Exactly what is approved: the environment's values file as it becomes, the chart, what they render, the rules."""
 
     file: str
@@ -50,7 +39,7 @@ class Scope(_Model):
     rules: Digest
 
 
-class Predicate(_Model):
+class Predicate(Model):
     """What an approver signs, besides the digest."""
 
     environment: str

@@ -1,6 +1,6 @@
 """The commits that a gate signed: the only ones that count as a change of a guarded environment."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from delivery.context import Context
@@ -38,17 +38,27 @@ def signed(repository: Repository, commit: str, certificate: str) -> bool:
 def history(
     context: Context, repository: Repository, environment: Environment, commit: str = "HEAD"
 ) -> Iterator[change.Record]:
-    """The changes of one environment that led to a commit, newest first.
+    """The changes of one environment that led to a commit, newest first, as `counted` has them."""
+    return counted(context, repository, [environment], commit)
+
+
+def counted(
+    context: Context, repository: Repository, environments: Iterable[Environment], commit: str = "HEAD"
+) -> Iterator[change.Record]:
+    """The changes of these environments that led to a commit, newest first.
 
     Of a guarded environment those alone that its gate signed: what a commit says of itself, anybody can write.
-    PlatformError when the gate's certificate is not there.
+    PlatformError when a gate's certificate is not there.
     """
-    records = (one for one in change.history(repository, commit) if one.environment == environment.name)
-    if not environment.guarded:
-        yield from records
-        return
-    certificate = keys.commit_certificate(context.site, environment.gate)
-    yield from (one for one in records if signed(repository, one.commit, certificate))
+    certificates = {
+        one.name: keys.commit_certificate(context.site, one.gate) if one.guarded else None
+        for one in environments
+    }
+    for one in change.history(repository, commit):
+        if one.environment in certificates:
+            certificate = certificates[one.environment]
+            if certificate is None or signed(repository, one.commit, certificate):
+                yield one
 
 
 def newest(

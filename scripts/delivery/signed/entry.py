@@ -10,39 +10,31 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, Field, ValidationError
 
 from delivery import pipeline as pipelines
 from delivery.context import Context
 from delivery.parts.registry import Registry
 from delivery.pipeline import Environment
 from delivery.signed import statements
+from delivery.signed.statements import Digest, Model
 
 Form = Literal["promotion", "rollback"]
-_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class _Digest(_Model):
-    sha256: _Sha256
-
-
-class _Resource(_Model):
+class _Resource(Model):
     uri: str = ""
-    digest: _Digest
+    digest: Digest
 
 
-class Release(_Model):
+class Release(Model):
     """What entered, and where."""
 
     environment: str
     commit: _Commit  # whose chart and values the environment has
     change: _Commit  # the commit of the branch that asks for it; of a promotion the same
-    manifests: _Digest
+    manifests: Digest
     form: Form
     reason: str = ""  # why a rollback went through a freeze
 
@@ -55,13 +47,13 @@ def release(
         environment=environment.name,
         commit=commit,
         change=change,
-        manifests=_Digest(sha256=manifests),
+        manifests=Digest(sha256=manifests),
         form=form,
         reason=reason,
     )
 
 
-class _Predicate(_Model):
+class _Predicate(Model):
     resourceUri: str
     timeVerified: AwareDatetime
     policy: _Resource

@@ -17,18 +17,13 @@ from delivery.desired.tree import Trees
 from delivery.parts.registry import Registry
 from delivery.pipeline import Environment, SuiteRules
 from delivery.signed import ledger, statements
+from delivery.signed.statements import Model
 
 Result = Literal["PASSED", "WARNED", "FAILED"]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 GitHash = Annotated[str, Field(pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?$")]
 
 
-class _Model(BaseModel):
-    # in-toto: who reads a statement passes over the fields that it does not know.
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class Running(_Model):
+class Running(Model):
     """One container of one pod as it ran."""
 
     pod: str
@@ -37,14 +32,14 @@ class Running(_Model):
     imageID: str
 
 
-class Pods(_Model):
+class Pods(Model):
     """What ran before the tests and after them."""
 
     before: tuple[Running, ...]
     after: tuple[Running, ...]
 
 
-class Excused(_Model):
+class Excused(Model):
     """A check that could not be made and that pipeline.yaml allows to be missing."""
 
     test: str
@@ -52,7 +47,7 @@ class Excused(_Model):
     reason: str
 
 
-class Run(_Model):
+class Run(Model):
     """The circumstances of one run."""
 
     environment: str
@@ -67,14 +62,14 @@ class Run(_Model):
     finishedOn: AwareDatetime
 
 
-class Descriptor(_Model):
+class Descriptor(Model):
     """Something that the result depends on, or that came out of the run."""
 
     name: str
     digest: dict[str, str]
 
 
-class Predicate(_Model):
+class Predicate(Model):
     """in-toto's test-result, with our run beside it."""
 
     result: Result

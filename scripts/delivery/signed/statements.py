@@ -9,9 +9,9 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from delivery.context import Context
 from delivery.errors import NotReached
@@ -30,6 +30,21 @@ ENTRY = "https://slsa.dev/verification_summary/v1"
 _KNOWN = {TEST_RESULT, APPROVAL, SBOM, PROVENANCE, ENTRY}
 _ATTEMPTS = 3
 _LOCK_SECONDS = 60.0
+
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Model(BaseModel):
+    """A part of a predicate. in-toto: who reads a statement passes over the fields that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Digest(Model):
+    """A hash, as in-toto writes it."""
+
+    sha256: Sha256
 
 
 @dataclass(frozen=True)

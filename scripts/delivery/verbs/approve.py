@@ -15,7 +15,7 @@ from delivery.parts import git
 from delivery.parts.registry import connect
 from delivery.pipeline import Approver, Environment
 from delivery.progress import phase
-from delivery.signed import approval, commits, evidence
+from delivery.signed import approval, evidence
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,7 @@ def _shown(
 ) -> Asked:
     target = asked.target
     request = change.Request(target, built.digest, built.build, built.revision, target.source)
-    runs = commits.newest(context, repository, target, commit)
-    has = runs.release if runs else ""
+    has = asked.runs.release if asked.runs else ""
     tested_in = context.pipeline.environment(target.source or "")
     shown = difference.shown(context, repository, request, commit, has, tested_in)
     rules = repository.run("diff", has, commit, "--", pipelines.FILE) if has else ""

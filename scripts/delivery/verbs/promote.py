@@ -13,7 +13,7 @@ from delivery.parts import git
 from delivery.parts.registry import connect
 from delivery.pipeline import Environment
 from delivery.progress import phase
-from delivery.signed import commits, evidence
+from delivery.signed import evidence
 from delivery.verbs.carry import Planned, Promotion, carry
 
 
@@ -58,7 +58,7 @@ def promote(
             question = gather.question(context, repository, commit, environment, built)
             decision = gate.decide(question)
             insist(environment.name, decision)
-        stands, release = _stands(context, repository, environment, meant, commit)
+        stands, release = _stands(context, repository, question, commit)
         asked = change.Request(
             environment=environment,
             digest=meant,
@@ -87,10 +87,10 @@ def preview(context: Context, environment: Environment, digest: str | None = Non
         asked = change.wanted(repository, source, environment, commit, digest)
         with connect(context.site.image) as registry:
             built = image.known(context, registry, asked)
-        decision = gate.decide(gather.question(context, repository, commit, environment, built))
+        question = gather.question(context, repository, commit, environment, built)
+        decision = gate.decide(question)
         request = change.Request(environment, asked, built.build, built.revision, source.name)
-        runs = commits.newest(context, repository, environment, commit)
-        has = runs.release if runs else ""
+        has = question.runs.release if question.runs else ""
         shown = difference.shown(context, repository, request, commit, has, source)
     return Preview(
         environment=environment.name,
@@ -113,13 +113,13 @@ def insist(environment: str, decision: gate.Decision) -> None:
 
 
 def _stands(
-    context: Context, repository: git.Repository, environment: Environment, digest: str, commit: str
+    context: Context, repository: git.Repository, question: gate.Question, commit: str
 ) -> tuple[str, str]:
     """The change that asks for exactly this already, and the release that it restored; both empty when none does."""
-    runs = commits.newest(context, repository, environment, commit)
-    if runs is None or runs.after != digest:
+    runs = question.runs
+    if runs is None or runs.after != question.digest:
         return "", ""
-    if not desired.same(context, repository, environment, runs.release, commit):
+    if not desired.same(context, repository, question.target, runs.release, commit):
         return "", ""
     return runs.commit, runs.restores
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 
 from delivery.context import Context
-from delivery.desired import change
 from delivery.desired.change import Record
 from delivery.errors import Unknown
 from delivery.gate import gather
@@ -62,8 +62,7 @@ def history(context: Context, limit: int) -> History:
 def _changes(context: Context, limit: int) -> tuple[Record, ...]:
     """The commits, newest first; of a guarded environment those that its gate signed."""
     with git.clone(context.site.git, context.pipeline.git.branch, bare=True) as repository:
-        counts = {one.commit for e in context.environments for one in commits.history(context, repository, e)}
-        return tuple(one for one in change.history(repository) if one.commit in counts)[:limit]
+        return tuple(islice(commits.counted(context, repository, context.environments), limit))
 
 
 def report(context: Context) -> Report:
