@@ -7,7 +7,7 @@ PYTHON ?= $(or $(shell for p in python3 python3.14 python3.13 python3.12 python3
   $$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done),python3)
 BIN := .venv/bin
 
-.PHONY: help demo up down test lint e2e e2e-second e2e-online bench doctor report pin lock
+.PHONY: help demo up down test lint chart actions e2e e2e-second e2e-races e2e-ci e2e-online bench doctor report pin lock
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -28,12 +28,26 @@ test: .venv/ready ## the fast tests: seconds, no Docker
 lint: .venv/ready ## style and types, and that what follows from pipeline.yaml is as it says
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/delivery generate --check
 
+chart: .venv/ready ## what CI asks of the chart: it lints, and renders for each environment
+	@$(BIN)/delivery ci --chart
+
+ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+actions: ## the GitHub workflows, by actionlint (a Go module; needs go)
+	@go run $(ACTIONLINT)
+
+APART := --ignore=e2e/ci --ignore=e2e/test_second_site.py --ignore=e2e/test_concurrency.py
 e2e: .venv/ready ## from a bare machine to all tests passed, on a cluster of its own
-	@$(BIN)/python -m pytest e2e $(E2E)
+	@$(BIN)/python -m pytest e2e $(APART) $(E2E)
 	@$(BIN)/python -m pytest -n 3
 
-e2e-second: .venv/ready ## of e2e the second site alone: TLS, tokens, prod in a cluster of its own (root on Linux)
+e2e-second: .venv/ready ## journeys of a second site: TLS, tokens, prod in a cluster of its own (root on Linux)
 	@$(BIN)/python -m pytest e2e/test_second_site.py $(E2E)
+
+e2e-races: .venv/ready ## two people and CI at once on the live platform, 50 rounds (about an hour)
+	@$(BIN)/python -m pytest e2e/test_concurrency.py --races 50 $(E2E)
+
+e2e-ci: .venv/ready ## the CI systems' own files, run by their own runners up to prod
+	@$(BIN)/python -m pytest e2e/ci $(E2E)
 
 e2e-online: .venv/ready ## the path of a laptop that pulls public images, on a machine that cannot (root on Debian)
 	@$(BIN)/python -m e2e.online $(E2E)
@@ -44,7 +58,7 @@ bench: .venv/ready ## how fast, as ratios measured in one run
 doctor: .venv/ready ## what is there and what is missing
 	@$(BIN)/delivery doctor
 
-report: .venv/ready ## the proof, the tests and the trail, as one page
+report: .venv/ready ## the pipeline as one page: what runs where, its proof, what comes next; live: delivery report --serve
 	@$(BIN)/delivery report
 
 pin: .venv/ready ## write today's digests of images and checksums of tools into scripts/local/versions.yaml
@@ -73,4 +87,5 @@ $(shell [ "$$(cat .venv/place 2>/dev/null)" = "$$(pwd -P)" ] && $(BIN)/python -c
 	  || { $(PYTHON) -m venv --clear .venv && pwd -P >.venv/place; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m compileall -q scripts  # also where PYTHONDONTWRITEBYTECODE is set
 	@touch $@

@@ -5,11 +5,13 @@ same digest to a copy of dev with `kubectl set image`, the floor that no deliver
 turns, so that a slow moment of the machine meets both. Medians, because these machines are noisy.
 
 What admission costs is asked of the API server directly: prod's own pod, made as a dry run in prod and in the
-namespace that nobody guards.
+namespace that nobody guards. What gate and entry cost is what a promotion into stage says of them; each is rolled back,
+and tested anew before the next.
 """
 
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -60,8 +62,9 @@ def _measure(checkout: Checkout, rounds: int) -> dict[str, list[float]]:
         done = checkout.delivery("deploy", "--format", "json").json
         measured["commit"].append(done["seconds"]["ready"])
         measured["set image"].append(_timed(partial(_set_image, checkout, done["digest"])))
+    measured |= _promotions(checkout, max(1, rounds // 2))
     measured["guarded"], measured["unguarded"] = _admission(checkout, rounds * 4)
-    measured["verify"] = [_timed(lambda: checkout.delivery("verify", "dev")) for _ in range(rounds)]
+    measured["verify"] = [_timed(lambda: checkout.delivery("verify")) for _ in range(rounds)]
     return measured
 
 
@@ -84,6 +87,22 @@ def _copy_of_dev(checkout: Checkout) -> None:
     ).stdout
     checkout.kubectl("-n", NAMESPACE, "apply", "-f", "-", input=rendered)
     checkout.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/manual-app", "--timeout=120s")
+
+
+def _promotions(checkout: Checkout, rounds: int) -> dict[str, list[float]]:
+    """Seconds of promotions into stage, of the gate and of the entry in each, and of their rollbacks."""
+    taken: dict[str, list[float]] = {"promote": [], "gate": [], "entry": [], "rollback": []}
+    for _ in range(rounds):
+        checkout.delivery("test", "dev")
+        start = time.monotonic()
+        said = checkout.delivery("promote", "stage").err
+        taken["promote"].append(time.monotonic() - start)
+        for part, phase in (("gate", "The gate of stage lets"), ("entry", "Signing the entry of")):
+            found = re.search(rf"{phase} .*\(([0-9.]+) s\)$", said, re.MULTILINE)
+            assert found, said
+            taken[part].append(float(found[1]))
+        taken["rollback"].append(_timed(lambda: checkout.delivery("rollback", "stage")))
+    return taken
 
 
 def _admission(checkout: Checkout, rounds: int) -> tuple[list[float], list[float]]:
@@ -144,7 +163,11 @@ def _report(measured: dict[str, list[float]]) -> None:
         "kubectl set image -> Ready (the floor)": floor,
         "commit pushed -> Ready in dev": measured["commit"],
         "image built and pushed": measured["build"],
-        "delivery verify dev": measured["verify"],
+        "delivery verify": measured["verify"],
+        "delivery promote stage": measured["promote"],
+        "  the gate in it": measured["gate"],
+        "  the entry in it": measured["entry"],
+        "delivery rollback stage": measured["rollback"],
         "a pod admitted in prod": measured["guarded"],
         "a pod admitted without a guard": measured["unguarded"],
     }
@@ -154,8 +177,12 @@ def _report(measured: dict[str, list[float]]) -> None:
     ratios = [commit / base for commit, base in zip(measured["commit"], floor, strict=True)]
     print(f"commit / floor, round by round: median {statistics.median(ratios):.2f}", end="")
     print(f" ({', '.join(f'{ratio:.2f}' for ratio in ratios)})")
+    back = [one / other for one, other in zip(measured["rollback"], measured["promote"], strict=True)]
+    print(f"rollback / promotion: median {statistics.median(back):.2f}")
     more = statistics.median(measured["guarded"]) - statistics.median(measured["unguarded"])
     print(f"admission: {more * 1000:.0f} ms a request, {more * REQUESTS:.2f} s of a promotion's {REQUESTS}")
+    held = more * REQUESTS + statistics.median(measured["gate"]) + statistics.median(measured["entry"])
+    print(f"gate, entry and admission: {held:.2f} s of a promotion")
 
 
 if __name__ == "__main__":

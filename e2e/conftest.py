@@ -18,11 +18,12 @@ SITE = "e2e"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """--reuse and --shuffle; --keep-cluster comes from pytest-kind."""
+    """--reuse, --shuffle and --races; --keep-cluster comes from pytest-kind."""
     parser.addoption("--reuse", metavar="SITE", help="use this running local site, and leave it running")
     parser.addoption(
         "--shuffle", type=int, metavar="SEED", help="another order of the journeys; 0: that of the files"
     )
+    parser.addoption("--races", type=int, default=1, metavar="N", help="rounds of two people at once; one")
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -111,11 +112,17 @@ def prod(platform: Checkout, stage: Build) -> Build:
 def as_it_was(request: pytest.FixtureRequest) -> Iterator[None]:
     """Every journey that began with the image in all environments ends with Git asking for just that."""
     yield
-    if "prod" in request.fixturenames and request.session.testsfailed == 0:
+    names = request.fixturenames  # what a module has released, it takes back when all its journeys have ended
+    if "prod" in names and "released" not in names and request.session.testsfailed == 0:
         platform, prod = request.getfixturevalue("platform"), request.getfixturevalue("prod")
-        for environment in platform.environments():
-            asked = values.get(platform.on_server(environment.values), DIGEST, environment.values)
-            assert asked == prod.digest, f"{request.node.name} leaves another digest in {environment.name}"
+        asks_for_the_image(platform, prod, request.node.name)
+
+
+def asks_for_the_image(platform: Checkout, prod: Build, who: str) -> None:
+    """Git asks for the session's image in every environment."""
+    for environment in platform.environments():
+        asked = values.get(platform.on_server(environment.values), DIGEST, environment.values)
+        assert asked == prod.digest, f"{who} leaves another digest in {environment.name}"
 
 
 @pytest.fixture

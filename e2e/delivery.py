@@ -161,6 +161,10 @@ class Checkout:
         with nullcontext(subprocess.DEVNULL) if typed is None else _terminal(typed) as stdin:
             return Ran.of(program, arguments, cwd=self.path, env=env, expect=expect, seconds=900, stdin=stdin)
 
+    def history(self, *arguments: str, expect: int | None = None) -> Any:
+        """The audit trail; `history` exits with 1 once a journey pushed a claim, which stays in Git for ever."""
+        return self.delivery("history", *arguments, "--format", "json", expect=expect).json
+
     def git(self, *arguments: str) -> str:
         """git in the checkout, as the user."""
         return git.Repository(self.path).run(*arguments)
@@ -202,12 +206,11 @@ class Checkout:
         who = ("-c", "user.name=Dev Eloper", "-c", "user.email=dev@example.org")
         self.git(*who, "pull", "--quiet", "--rebase", self.context.site.git.url, self.branch)
 
-    def push(self, refspec: str, *options: str) -> None:
-        """git push to the Git server by hand, with its password."""
-        helper = (
-            "-c",
-            f"credential.helper=store --file={shlex.quote(str(self.context.site.git.credentials))}",
-        )
+    def push(self, refspec: str, *options: str, login: str = "developer") -> None:
+        """git push to the Git server by hand, with the password of a developer, or with that of `delivery`."""
+        cluster = self.cluster
+        file = cluster.developers_git_credentials if login == "developer" else cluster.git_credentials
+        helper = ("-c", f"credential.helper=store --file={shlex.quote(str(file))}")
         self.git(*helper, "push", "--quiet", *options, self.context.site.git.url, refspec)
 
     def refresh(self, environment: str) -> str:
@@ -301,14 +304,14 @@ def probing(url: str) -> Iterator[Probe]:
         while not over.wait(0.05) and time.monotonic() < end:
             try:
                 # A new connection each time: that is what a rollout can break.
-                status = httpx.get(url, timeout=5, trust_env=False).status_code
+                answer = httpx.get(url, timeout=5, trust_env=False)
             except httpx.HTTPError as error:
                 probe.failed.append(type(error).__name__)
                 continue
-            if status == 200:
+            if answer.status_code == 200:
                 probe.answered += 1
             else:
-                probe.failed.append(str(status))
+                probe.failed.append(f"{answer.status_code} {answer.text[:300]}")
 
     thread = threading.Thread(target=ask)
     thread.start()

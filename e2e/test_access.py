@@ -76,7 +76,7 @@ def test_no_spelling_pushes_from_a_pod(platform: Checkout, pod: str, port: int) 
 
 def test_the_same_bytes_push_with_the_password(platform: Checkout) -> None:
     """It is the password that the intruders lack, nothing else: with it the very same request is taken."""
-    login = credentials.create(platform.cluster).git
+    login = credentials.create(platform.cluster).git[credentials.DEVELOPER]
     body = _push(platform, "with-password")
     headers = [
         "Content-Type: application/x-git-receive-pack-request",
@@ -121,11 +121,12 @@ def _refs(platform: Checkout) -> str:
     return platform.git("ls-remote", platform.cluster.git_url)
 
 
-def test_main_cannot_be_rewritten_even_with_the_password(platform: Checkout, prod: Build) -> None:
+@pytest.mark.parametrize("login", ["developer", "delivery"])
+def test_main_cannot_be_rewritten_even_with_the_password(platform: Checkout, prod: Build, login: str) -> None:
     """History is linear for good: a forced push is refused by the server itself."""
     before = platform.main()
     platform.git("fetch", "--quiet", platform.cluster.git_url, "main")
     first = platform.git("rev-parse", "FETCH_HEAD~1")
     with pytest.raises(Exception, match=r"denied|non-fast-forward|rejected"):
-        platform.push(f"{first}:refs/heads/main", "--force")
+        platform.push(f"{first}:refs/heads/main", "--force", login=login)
     assert platform.main() == before

@@ -6,7 +6,7 @@
 import json
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from subprocess import CompletedProcess
 from typing import Any
 
@@ -14,7 +14,11 @@ import pytest
 
 from delivery import pipeline as pipelines
 from delivery import roles
+from delivery.build import provenance
 from delivery.parts.admission import refusal
+from delivery.parts.registry import Manifest, connect
+from delivery.pipeline import BUILD
+from delivery.signed import statements
 from delivery.wait import Pending, Reached, until
 from e2e.conftest import ROOT, Build
 from e2e.delivery import Checkout, consistently, probing
@@ -37,7 +41,8 @@ KINDS = {
     "CronJob": "batch/v1",
     "Job": "batch/v1",
 }
-GUARDED = [one.name for one in pipelines.load(ROOT).environments if one.admits != "anything"]
+GUARDED = {one.name: str(one.source) for one in pipelines.load(ROOT).environments if one.admits == "tested"}
+NO_EVIDENCE = "there is no evidence about it"  # the source's own repository has none
 
 
 def manifest(kind: str, image: str, good: str = "", field: str = "containers") -> dict[str, Any]:
@@ -103,6 +108,32 @@ def untested(platform: Checkout, prod: Build, tmp_path_factory: pytest.TempPathF
     return f"{platform.context.site.image.name}@{built['digest']}"
 
 
+def copied(platform: Checkout, prod: Build, tag: str) -> str:
+    """A digest that `delivery build` did not make: the image of prod with one more annotation, pushed by hand."""
+    site = platform.context.site
+    with connect(site.logged_in(site.image, BUILD)) as registry:
+        built = registry.manifest(prod.digest)
+        assert built
+        body = json.dumps(json.loads(built.body) | {"annotations": {"by-hand": tag}}).encode()
+        registry.tag(Manifest("", built.media_type, body), tag)
+        found = registry.digest(tag)
+    assert found
+    assert found != prod.digest
+    return found
+
+
+def vouch(platform: Checkout, digest: str, environment: str) -> None:
+    """Sign all that an environment asks for about a digest, but for its provenance, as whoever has those keys could."""
+    target = platform.pipeline.environment(environment)
+    source, put = str(target.source), statements.put
+    passed = {"result": "PASSED", "run": {"environment": source}}
+    entered = {"verificationResult": "PASSED", "entry": {"environment": environment}}
+    put(platform.context, digest, statements.TEST_RESULT, passed, source)
+    put(platform.context, digest, statements.ENTRY, entered, target.gate)
+    for by in platform.pipeline.approvers if target.approval else ():
+        put(platform.context, digest, statements.APPROVAL, {"environment": environment}, by.name)
+
+
 @pytest.fixture
 def tested(platform: Checkout, prod: Build) -> str:
     """What prod runs, as pods name it."""
@@ -110,12 +141,13 @@ def tested(platform: Checkout, prod: Build) -> str:
 
 
 @pytest.fixture(autouse=True)
-def prod_is_as_it_was(platform: Checkout, prod: Build) -> Iterator[None]:
-    """After every attempt prod runs the proven digest in the same pods, and nothing beside them."""
-    before = {pod["metadata"]["uid"] for pod in platform.pods("prod")}
+def all_is_as_it_was(platform: Checkout, prod: Build) -> Iterator[None]:
+    """After every attempt the guarded environments run the proven digest in the same pods, and nothing beside them."""
+    before = {one: {pod["metadata"]["uid"] for pod in platform.pods(one)} for one in GUARDED}
     yield
-    assert {pod["metadata"]["uid"] for pod in platform.pods("prod")} == before
-    assert platform.digests("prod") == {prod.digest}
+    for one, uids in before.items():
+        assert {pod["metadata"]["uid"] for pod in platform.pods(one)} == uids
+        assert platform.digests(one) == {prod.digest}
 
 
 @pytest.mark.parametrize("environment", GUARDED)
@@ -171,10 +203,11 @@ def test_kubectl_debug_run_and_set_image_are_refused(platform: Checkout, environ
         assert 'image "busybox" is refused' in refused(platform.kubectl(*own, *attempt, check=False))
 
 
-def test_prod_refuses_a_digest_without_evidence(platform: Checkout, untested: str) -> None:
-    """A pinned digest of our own repository that stage never tested: refused in prod by every way in."""
-    own = (*roles.AS_CONTROLLER, "-n", namespace(platform, "prod"))
-    pod = platform.pods("prod")[0]["metadata"]["name"]
+@pytest.mark.parametrize("environment", GUARDED)
+def test_a_digest_without_evidence_is_refused(platform: Checkout, untested: str, environment: str) -> None:
+    """A pinned digest of our own build that the environment before never tested: refused by every way in."""
+    own = (*roles.AS_CONTROLLER, "-n", namespace(platform, environment))
+    pod = platform.pods(environment)[0]["metadata"]["name"]
     overrides = json.dumps(manifest("Pod", untested))
     digest = untested.split("@")[1]
     for attempt in (
@@ -184,15 +217,18 @@ def test_prod_refuses_a_digest_without_evidence(platform: Checkout, untested: st
         ("set", "image", f"pod/{pod}", f"manual-app={untested}"),
     ):
         why = refused(platform.kubectl(*own, *attempt, check=False))
-        assert why == f"the cluster refused {digest}: there is no evidence about it that stage's key signed"
+        assert why == f"the cluster refused {digest}: {NO_EVIDENCE}"
     for kind in ("CronJob", "DaemonSet", "Deployment", "Job", "Pod", "ReplicaSet", "StatefulSet"):
-        assert digest in refused(create(platform, "prod", manifest(kind, untested)))
+        assert digest in refused(create(platform, environment, manifest(kind, untested)))
 
 
-def test_pods_of_other_kinds_are_asked_when_they_start(platform: Checkout, untested: str) -> None:
+@pytest.mark.parametrize("environment", GUARDED)
+def test_pods_of_other_kinds_are_asked_when_they_start(
+    platform: Checkout, untested: str, environment: str
+) -> None:
     """A kind that policy-controller does not know still gets no pod: the pods themselves are asked."""
-    own = (*roles.AS_CONTROLLER, "-n", namespace(platform, "prod"))
-    assert create(platform, "prod", manifest("ReplicationController", untested)).returncode == 0
+    own = (*roles.AS_CONTROLLER, "-n", namespace(platform, environment))
+    assert create(platform, environment, manifest("ReplicationController", untested)).returncode == 0
     try:
         consistently(lambda: _no_pods(platform, *own), seconds=3)
         status = platform.get("replicationcontroller", "bypass", *own)["status"]
@@ -205,9 +241,52 @@ def _no_pods(platform: Checkout, *own: str) -> None:
     assert not platform.get("pods", *own, "-l", "bypass=yes")["items"]
 
 
-def test_what_was_tested_is_let_in(platform: Checkout, tested: str) -> None:
+@pytest.mark.parametrize("environment", GUARDED)
+def test_what_was_tested_is_let_in(platform: Checkout, tested: str, environment: str) -> None:
     """The lock is no wall: the digest that has its evidence would start again."""
-    assert create(platform, "prod", manifest("Pod", tested), "--dry-run=server").returncode == 0
+    assert create(platform, environment, manifest("Pod", tested), "--dry-run=server").returncode == 0
+
+
+def test_what_we_did_not_build_is_refused(platform: Checkout, prod: Build) -> None:
+    """An image that everybody vouches for, and that nobody built with `delivery`: refused in stage and prod, also with
+    a provenance that another key signed, or one of another repository. With that of our own build it is let in.
+    """
+    digest = copied(platform, prod, "not-built")
+    image, context = f"{platform.context.site.image.name}@{digest}", platform.context
+    ours = provenance.provenance(context, prod.revision, {}, {}, "", "")
+    theirs = json.loads(json.dumps(ours).replace(context.site.git.for_argocd, "https://git.example/evil.git"))
+    for environment in GUARDED:
+        vouch(platform, digest, environment)
+
+    def say(reason: str) -> None:
+        for environment, source in GUARDED.items():
+            why = refused(create(platform, environment, manifest("Pod", image)))
+            assert why == f"the cluster refused {digest}: {reason.format(environment, source)}"
+
+    say("in {} it has no provenance, only evidence of {}")
+    statements.put(context, digest, statements.PROVENANCE, ours, "stage")
+    say("in {} it has no provenance, only evidence of {}")
+    statements.put(context, digest, statements.PROVENANCE, theirs, BUILD)
+    source = theirs["buildDefinition"]["externalParameters"]["source"]
+    say(
+        f"its provenance says that {provenance.BUILDER} built {source}, "
+        f"not that delivery built git+{context.site.git.for_argocd}"
+    )
+    statements.put(context, digest, statements.PROVENANCE, ours, BUILD)
+    for environment in GUARDED:
+        assert create(platform, environment, manifest("Pod", image), "--dry-run=server").returncode == 0
+
+
+def test_what_one_environment_takes_the_next_does_not(platform: Checkout, prod: Build) -> None:
+    """With dev's evidence and the entry into stage a digest runs in stage, and nowhere behind it."""
+    digest = copied(platform, prod, "for-stage")
+    image = f"{platform.context.site.image.name}@{digest}"
+    ours = provenance.provenance(platform.context, prod.revision, {}, {}, "", "")
+    statements.put(platform.context, digest, statements.PROVENANCE, ours, BUILD)
+    vouch(platform, digest, "stage")
+    assert create(platform, "stage", manifest("Pod", image), "--dry-run=server").returncode == 0
+    why = refused(create(platform, "prod", manifest("Pod", image)))
+    assert why == f"the cluster refused {digest}: {NO_EVIDENCE}"
 
 
 @pytest.mark.parametrize(
@@ -219,12 +298,11 @@ def test_what_was_tested_is_let_in(platform: Checkout, tested: str) -> None:
         "pod-security.kubernetes.io/enforce=privileged",
     ],
 )
-def test_the_lock_cannot_be_taken_off_by_a_label(platform: Checkout, change: str) -> None:
-    """prod keeps the labels that the policies go by, whoever may edit namespaces."""
-    done = platform.kubectl(
-        "label", "namespace", namespace(platform, "prod"), change, "--overwrite", check=False
-    )
-    assert "must stay as it is" in refused(done)
+@pytest.mark.parametrize("environment", GUARDED)
+def test_the_lock_cannot_be_taken_off_by_a_label(platform: Checkout, environment: str, change: str) -> None:
+    """A guarded environment keeps the labels that the policies go by, whoever may edit namespaces."""
+    own = ("label", "namespace", namespace(platform, environment), change, "--overwrite")
+    assert "must stay as it is" in refused(platform.kubectl(*own, check=False))
 
 
 @contextmanager
@@ -240,46 +318,51 @@ def without_policy_controller(platform: Checkout) -> Iterator[None]:
         platform.kubectl(*own, "rollout", "status", "deployment/webhook", "--timeout=90s")
 
 
-def test_while_policy_controller_is_down_prod_starts_nothing_and_serves_on(
+def test_while_policy_controller_is_down_nothing_guarded_starts_and_all_serves_on(
     platform: Checkout, tested: str
 ) -> None:
     """Without the judge nothing new is let in, not even what was tested; what runs answers every request."""
-    own = (*roles.AS_CONTROLLER, "-n", namespace(platform, "prod"))
-    pod = platform.pods("prod")[0]["metadata"]["name"]
-    with probing(platform.url("prod")) as probe, without_policy_controller(platform):
-        assert "nothing new is let in" in refused(create(platform, "prod", manifest("Pod", tested)))
-        platform.kubectl(*own, "label", "pod", pod, "seen=yes")  # what runs may still be looked after
-        platform.kubectl(*own, "label", "pod", pod, "seen-")
-        assert create(platform, "stage", manifest("Pod", tested), "--dry-run=server").returncode == 0
-    assert probe.answered
-    assert not probe.failed
+    with ExitStack() as stack:
+        probes = [stack.enter_context(probing(platform.url(environment))) for environment in GUARDED]
+        stack.enter_context(without_policy_controller(platform))
+        for environment in GUARDED:
+            own = (*roles.AS_CONTROLLER, "-n", namespace(platform, environment))
+            pod = platform.pods(environment)[0]["metadata"]["name"]
+            assert "nothing new is let in" in refused(create(platform, environment, manifest("Pod", tested)))
+            platform.kubectl(*own, "label", "pod", pod, "seen=yes")  # what runs may still be looked after
+            platform.kubectl(*own, "label", "pod", pod, "seen-")
+        assert create(platform, "dev", manifest("Pod", tested), "--dry-run=server").returncode == 0
+    for probe in probes:
+        assert probe.answered
+        assert not probe.failed
 
 
+@pytest.mark.parametrize("environment", GUARDED)
 def test_a_commit_with_an_untested_digest_is_refused_where_argo_cd_shows_it(
-    platform: Checkout, prod: Build, untested: str
+    platform: Checkout, prod: Build, untested: str, environment: str
 ) -> None:
-    """Whoever has the gate's key signs values-prod.yaml with an untested digest: Argo CD says who refused, and why."""
-    file = platform.pipeline.environment("prod").values
+    """Whoever has the gate's key signs an untested digest into the values: Argo CD says who refused, and why."""
+    file, source = platform.pipeline.environment(environment).values, GUARDED[environment]
     digest = untested.split("@")[1]
     platform.pull()
     platform.edit(file, prod.digest, digest)
-    commit = platform.commit_as("prod", "prod: by hand")
+    commit = platform.commit_as(environment, f"{environment}: by hand")
     platform.push("HEAD:main")
     try:
-        platform.pin("prod", commit)
-        assert refusal(_said(platform, commit)) == (
-            f"the cluster refused {digest}: there is no evidence about it that stage's key signed",
-            "test it where it comes from, then promote it: delivery test stage",
+        platform.pin(environment, commit)
+        assert refusal(_said(platform, environment, commit)) == (
+            f"the cluster refused {digest}: {NO_EVIDENCE}",
+            f"test it where it comes from, then promote it: delivery test {source}",
         )
-        assert "MISMATCH" in platform.delivery("verify", "prod", expect=1).error
+        assert "MISMATCH" in platform.delivery("verify", environment, expect=1).error
     finally:
-        platform.delivery("rollback", "prod", "--digest", prod.digest)
-    assert platform.delivery("verify", "prod", "--format", "json").json["verdict"] == "PROVEN"
+        platform.delivery("rollback", environment, "--digest", prod.digest)
+    assert platform.delivery("verify", environment, "--format", "json").json["verdict"] == "PROVEN"
 
 
-def _said(platform: Checkout, commit: str) -> str:
-    """What Argo CD says about prod's sync to a commit, once it has given up."""
-    name = platform.pipeline.environment("prod").application
+def _said(platform: Checkout, environment: str, commit: str) -> str:
+    """What Argo CD says about an environment's sync to a commit, once it has given up."""
+    name = platform.pipeline.environment(environment).application
 
     def look() -> Reached[str] | Pending:
         state = platform.get("application", name, "-n", "argocd")["status"].get("operationState", {})

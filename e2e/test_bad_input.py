@@ -4,7 +4,6 @@ import base64
 import json
 from collections.abc import Iterator
 
-import httpx
 import pytest
 
 from delivery import roles
@@ -12,6 +11,7 @@ from delivery.files import write_private
 from delivery.parts import docker
 from e2e.conftest import Build
 from e2e.delivery import Checkout
+from e2e.registry import as_owner
 from local import credentials
 
 NOWHERE = f"sha256:{'0' * 64}"
@@ -90,40 +90,38 @@ def test_a_server_that_is_down(platform: Checkout, role: str) -> None:
 
 
 def test_an_image_built_again_elsewhere_is_caught(platform: Checkout, image: Build) -> None:
-    """Somebody moves the build's tag to another image: tag and digest disagree, and that is refused."""
-    login = credentials.create(platform.cluster).registry
-    base = f"http://{platform.cluster.registry_host}/v2/manual-app"
+    """The registry's owner moves the build's tag to another image: tag and digest disagree, and that is refused."""
+    base = "manual-app/manifests"
     kinds = "application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.manifest.v1+json"
-    with httpx.Client(auth=(login.username, login.password), trust_env=False, timeout=10) as client:
-        original = client.get(f"{base}/manifests/{image.digest}", headers={"Accept": kinds})
-        assert original.status_code == 200
-        kind = {"Content-Type": original.headers["Content-Type"]}
-        other = json.dumps(
-            original.json(), indent=7
-        ).encode()  # the same content in other bytes: another digest
-        assert client.put(f"{base}/manifests/{image.number}", content=other, headers=kind).status_code == 201
-        try:
-            ran = platform.delivery("deploy", "--digest", image.digest, expect=1)
-            assert f"tag {image.number}" in ran.error
-            assert platform.delivery("verify", expect=1).code == 1
-        finally:
-            put = client.put(f"{base}/manifests/{image.number}", content=original.content, headers=kind)
-            assert put.status_code == 201
+    original = as_owner(platform.cluster, "GET", f"{base}/{image.digest}", Accept=kinds)
+    assert original.status == 200
+    kind = original.headers["content-type"]
+    # The same content in other bytes: another digest.
+    other = json.dumps(json.loads(original.content), indent=7).encode()
+    moved = as_owner(platform.cluster, "PUT", f"{base}/{image.number}", other, Content_Type=kind)
+    assert moved.status == 201
+    try:
+        ran = platform.delivery("deploy", "--digest", image.digest, expect=1)
+        assert f"tag {image.number}" in ran.error
+        assert platform.delivery("verify", expect=1).code == 1
+    finally:
+        put = as_owner(platform.cluster, "PUT", f"{base}/{image.number}", original.content, Content_Type=kind)
+        assert put.status == 201
     platform.delivery("deploy", "--digest", image.digest)
 
 
 def test_no_password_leaves_the_state_folder(platform: Checkout, image: Build) -> None:
     """No log and no output of the pipeline holds a password, and the files that do are mine alone."""
     cluster = platform.cluster
-    login = credentials.create(cluster)
-    secrets = [login.registry.password, login.git.password]
-    encoded = [
-        base64.b64encode(f"{login.registry.username}:{secret}".encode()).decode() for secret in secrets
-    ]
+    made = credentials.create(cluster)
+    logins = [*made.registry.values(), *made.git.values()]
+    secrets = [one.password for one in logins]
+    encoded = [base64.b64encode(f"{one.username}:{one.password}".encode()).decode() for one in logins]
     ran = platform.delivery("-v", "status")
     logs = [path.read_text(errors="replace") for path in cluster.state.glob("*.log")]
     for secret in (*secrets, *encoded):
         assert all(secret not in text for text in (ran.out, ran.err, *logs))
-    for name in ("credentials.json", "git-credentials", "kubeconfig"):
+    names = ("credentials.json", "git-credentials", "git-credentials-developer", "kubeconfig")
+    for name in names:
         assert (cluster.state / name).stat().st_mode & 0o077 == 0
     assert cluster.state.stat().st_mode & 0o077 == 0

@@ -40,17 +40,19 @@ def test_settings_that_prods_gate_did_not_sign(platform: Checkout, gate: str, sa
     ran = platform.delivery("verify", "prod", expect=1)
     assert "MISMATCH" in ran.error
     assert f"Argo CD is told to keep prod at {commit}" in ran.out
-    assert commit[:12] not in platform.delivery("history").out
+    assert commit not in {one["commit"] for one in platform.history("prod")["changes"]}
 
 
 def test_a_commit_that_says_it_is_a_promotion(platform: Checkout, prod: Build) -> None:
-    """An empty commit with the right words makes nothing of a digest that prod never ran: no way back to it."""
+    """An empty commit with the right words makes nothing of a digest that prod never ran: no way back, and BROKEN."""
     never = f"sha256:{'e' * 64}"
     platform.pull()
     words = f"prod: {platform.app} 9\n\nEnvironment: prod\nBuild: 9\nDigest-After: {never}"
     platform.git("commit", "--quiet", "--allow-empty", "-m", words)
     platform.push("HEAD:main")
     before = platform.main()
+    [claimed] = [one for one in platform.history("prod", expect=1)["changes"] if one["commit"] == before]
+    assert (claimed["state"], claimed["reasons"]) == ("BROKEN", ["gate-prod did not sign its commit"])
     assert "never ran" in platform.delivery("rollback", "prod", "--digest", never, expect=1).error
     assert platform.main() == before
     assert platform.delivery("verify", "prod", "--format", "json").json["verdict"] == "PROVEN"

@@ -5,16 +5,14 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
-import httpx
 import pytest
 
 from delivery.parts import programs
 from delivery.signed import keys
 from e2e.conftest import Build
 from e2e.delivery import Checkout
-from local import credentials
+from e2e.registry import as_owner
 
 PREDICATE = "https://in-toto.io/attestation/test-result/v0.1"
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.manifest.v1+json"
@@ -77,20 +75,17 @@ def test_cosign_verifies_the_evidence_by_hand(platform: Checkout, prod: Build) -
 def test_without_its_evidence_a_digest_is_refused_and_with_it_again_let_in(
     platform: Checkout, prod: Build
 ) -> None:
-    """Absence refuses: I delete the attestation and the gate closes; I put the signed file back and it opens."""
-    login = credentials.create(platform.cluster).registry
-    tag = prod.digest.replace(":", "-") + ".att"
-    base = f"http://{platform.cluster.registry_host}/v2/manual-app/manifests"
+    """Absence refuses: the registry's owner deletes stage's evidence and the gate closes; put back, it opens."""
+    tag, base = prod.digest.replace(":", "-") + ".att", "manual-app/stage/manifests"
     platform.delivery("promote", "prod")
-    with httpx.Client(auth=(login.username, login.password), trust_env=False, timeout=10) as client:
-        kept = client.get(f"{base}/{tag}", headers={"Accept": MANIFEST})
-        digest, kind = kept.headers["Docker-Content-Digest"], kept.headers["Content-Type"]
-        assert client.delete(f"{base}/{digest}").status_code == 202
-        try:
-            assert "evidence" in platform.delivery("promote", "prod", expect=1).error
-        finally:
-            put = client.put(f"{base}/{tag}", content=kept.content, headers={"Content-Type": kind})
-            assert put.status_code == 201
+    kept = as_owner(platform.cluster, "GET", f"{base}/{tag}", Accept=MANIFEST)
+    digest, kind = kept.headers["docker-content-digest"], kept.headers["content-type"]
+    assert as_owner(platform.cluster, "DELETE", f"{base}/{digest}").status == 202
+    try:
+        assert "evidence" in platform.delivery("promote", "prod", expect=1).error
+    finally:
+        put = as_owner(platform.cluster, "PUT", f"{base}/{tag}", kept.content, Content_Type=kind)
+        assert put.status == 201
     platform.delivery("promote", "prod")
 
 
@@ -112,11 +107,11 @@ def subject(platform: Checkout, build: Build) -> str:
 
 
 def cosign(platform: Checkout, *arguments: str) -> str:
-    """cosign as a person runs it, with the login of this cluster's registry."""
-    config: Path = platform.cluster.docker_config
+    """cosign as a person runs it to look at stage's statements, with the login that reads this cluster's registry."""
+    config, place = platform.cluster.docker_config, platform.context.site.statements_of("stage")
     done = subprocess.run(
         [programs.path("cosign"), *arguments],
-        env={**os.environ, "DOCKER_CONFIG": str(config)},
+        env={**os.environ, "DOCKER_CONFIG": str(config), "COSIGN_REPOSITORY": place.here},
         capture_output=True,
         text=True,
         timeout=60,

@@ -14,7 +14,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from delivery.parts import docker
+from delivery.pipeline import BUILD
 from e2e.delivery import Checkout
+from e2e.registry import let_write
 from local.closed.golang import Module
 
 OWN = Path(__file__).parent / "own_app"
@@ -39,7 +41,8 @@ def fork(platform: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             f"environment: {environment['name']}\n"
             "image:\n  repository: set-by-promotion\n  tag: set-by-promotion\n  digest: set-by-promotion\n"
         )
-    # Their own image repository, in the registry that is there.
+    # Their own image repository, in the registry that is there; its build writes there with the login of ours.
+    let_write(platform.cluster, [(BUILD, "hello"), (BUILD, f"hello/{BUILD}")])
     site = platform.context.site.model_dump(mode="json", exclude_defaults=True) | {"name": made.site}
     for name in ("name", "reached"):
         site["image"][name] = f"{site['image'][name].rpartition('/')[0]}/hello"

@@ -25,7 +25,7 @@ from e2e.delivery import Checkout, Ran
 from e2e.second import clusters, names, world
 from e2e.second.phases import Phases
 from e2e.second.world import World
-from e2e.test_admission import manifest, refused
+from e2e.test_admission import NO_EVIDENCE, manifest, refused
 
 pytestmark = pytest.mark.skipif(bool(names.unfit()), reason=names.unfit() or "it is fit")
 
@@ -99,8 +99,10 @@ def test_one_digest_is_proven_everywhere(story: Story) -> None:
 
 def test_git_shows_one_commit_for_each_environment(story: Story) -> None:
     """The trail is in the team's Git: who asked for which digest where."""
-    entries = story.world.team.delivery("history", "--format", "json").json["changes"]
+    told = story.world.team.delivery("history", "--format", "json").json["changes"]
+    entries = [one for one in told if one["kind"] != "configuration"]
     assert [one["environment"] for one in entries] == list(reversed(world.ENVIRONMENTS))
+    assert [one["state"] for one in entries] == ["VERIFIED", "VERIFIED", "VERIFIED", "UNVERIFIED"]
 
 
 @pytest.mark.parametrize("environment", ["qa", "stage", "prod"])
@@ -110,16 +112,18 @@ def test_the_clusters_refuse_by_themselves(story: Story, environment: str) -> No
     assert f'image "{image}" is refused' in refused(_create(story, environment, image))
 
 
-def test_prod_refuses_a_digest_without_evidence(story: Story) -> None:
-    """A digest of our own repository that nobody tested: prod's cluster looks into the registry, and refuses."""
+def test_a_digest_without_evidence_is_refused(story: Story) -> None:
+    """A digest of our own repository that nobody tested: each cluster looks into the registry, and refuses."""
     team = story.world.team
     mark = f"{team.pipeline.image.context}/UNTESTED"
     with story.world.phases.of("an untested digest"), _committed(story, mark, "nobody tested this\n"):
         untested = team.delivery("build", "--format", "json").json["digest"]
     repository = f"{names.REGISTRY}/acme/{story.world.app}"
-    why = refused(_create(story, "prod", f"{repository}@{untested}"))
-    assert why == f"the cluster refused {untested}: there is no evidence about it that stage's key signed"
-    assert _create(story, "prod", f"{repository}@{story.world.digest}", "--dry-run=server").returncode == 0
+    for target in ("qa", "stage", "prod"):
+        why = refused(_create(story, target, f"{repository}@{untested}"))
+        assert why == f"the cluster refused {untested}: {NO_EVIDENCE}"
+        tested = f"{repository}@{story.world.digest}"
+        assert _create(story, target, tested, "--dry-run=server").returncode == 0
 
 
 def test_nothing_of_it_is_on_this_machine_alone(story: Story, platform: Checkout) -> None:
@@ -177,6 +181,25 @@ def test_a_context_that_leads_elsewhere_is_not_touched(story: Story) -> None:
     finally:
         file.write_text(before)
     assert f"context {own} of site acme leads to another cluster than last time" in ran.error
+
+
+def test_a_key_that_a_commit_brought_is_nobodys(story: Story) -> None:
+    """Whoever pushes can put a key of his own where stage's is: prod's cluster has the one that counts, and it is said
+    whose is another one, before anything is signed or written.
+    """
+    team = story.world.team
+    before, another = team.main(), (team.path / "keys" / "dev.pub").read_text()
+    why = "ConfigMap public-keys has another key of stage"
+    with story.world.phases.of("another's key"), _committed(story, "keys/stage.pub", another):
+        for verb in ("promote", "approve"):
+            refused = team.delivery(verb, "prod", expect=1)
+            assert f"the cluster of prod: {why}" in refused.error
+        digest = ("--digest", story.world.digest)
+        assert f"the cluster of prod: {why}" in team.delivery("rollback", "prod", *digest, expect=1).error
+        found = team.delivery("verify", "--format", "json", expect=1).json["environments"]
+    told = {one["environment"] for one in found if f"a lock is off: {why}" in one["mismatches"]}
+    assert told == {"qa", "stage", "prod"}
+    assert team.main() == before
 
 
 def _create(story: Story, environment: str, image: str, *options: str) -> CompletedProcess[str]:

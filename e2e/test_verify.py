@@ -1,7 +1,9 @@
 """The proof finds what changed behind Git's back, and says so when it cannot know."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -14,52 +16,9 @@ from e2e.delivery import Checkout
 from local import kind
 
 # A cluster administrator who goes round the locks does it as somebody whom they let in.
-AS_ARGOCD = "--as=system:serviceaccount:argocd:argocd-application-controller"
-AS_REPLICASETS = "--as=system:serviceaccount:kube-system:replicaset-controller"
+AS_ARGOCD = roles.acting(roles.account("argocd", "argocd-application-controller"))
 SKIP = "argocd.argoproj.io/skip-reconcile"
-
-
-@pytest.fixture
-def restored(platform: Checkout, prod: Build) -> Iterator[None]:
-    """Prod as Git asks for it, again after the test."""
-    yield
-    platform.delivery("promote", "prod")
-    platform.delivery("verify", "prod")
-
-
-@pytest.mark.usefixtures("restored")
-def test_a_replica_more_than_git_asks_for_is_found(platform: Checkout, prod: Build) -> None:
-    """Somebody gets another image started in prod past all locks: MISMATCH, exit 1, and the pod is named."""
-    restricted = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-    container = {
-        "name": "stray",
-        "image": platform.platform_image("python"),
-        "command": ["sleep", "600"],
-        "securityContext": restricted,
-    }
-    labels = {"app.kubernetes.io/name": "manual-app", "stray": "yes"}
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "stray", "namespace": "prod", "labels": labels},
-        "spec": {
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": 65532,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            "terminationGracePeriodSeconds": 0,
-            "containers": [container],
-        },
-    }
-    platform.apply(pod, *roles.AS_CONTROLLER)
-    try:
-        platform.kubectl("-n", "prod", "wait", "--for=condition=Ready", "pod/stray", "--timeout=60s")
-        ran = platform.delivery("verify", "prod", expect=1)
-        assert "MISMATCH" in ran.error
-        assert "stray" in ran.out
-    finally:
-        platform.kubectl(*roles.AS_CONTROLLER, "-n", "prod", "delete", "pod", "stray", "--wait", "--now")
+Manifest = dict[str, Any]
 
 
 @pytest.fixture
@@ -82,9 +41,18 @@ def test_a_helm_parameter_in_the_application_is_found(platform: Checkout) -> Non
         patch(platform, None)
 
 
-@pytest.mark.usefixtures("proven_again")
-def test_a_bare_pod_with_the_tested_image_is_found(platform: Checkout) -> None:
-    """A pod in prod with the digest, the labels and the evidence, and another command: MISMATCH."""
+def another_image(platform: Checkout) -> Manifest:
+    """Of the platform's own, with the app's label: it is let in, and is no replica."""
+    restricted = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    image, nobody = platform.platform_image("python"), {"runAsNonRoot": True, "runAsUser": 65532}
+    container = {"name": "stray", "image": image, "command": ["sleep", "600"], "securityContext": restricted}
+    security = nobody | {"seccompProfile": {"type": "RuntimeDefault"}}
+    metadata = {"labels": {"app.kubernetes.io/name": platform.app}}
+    return {"metadata": metadata, "spec": {"securityContext": security, "containers": [container]}}
+
+
+def another_command(platform: Checkout) -> Manifest:
+    """A replica's digest, labels and evidence: all but what it does."""
     [pod, *_] = platform.pods("prod")
     [container] = pod["spec"]["containers"]
     container["command"] = ["python", "-c", "import time; time.sleep(600)"]
@@ -92,13 +60,17 @@ def test_a_bare_pod_with_the_tested_image_is_found(platform: Checkout) -> None:
         container.pop(field, None)
     labels = {name: value for name, value in pod["metadata"]["labels"].items() if name != "pod-template-hash"}
     spec = {name: value for name, value in pod["spec"].items() if name != "nodeName"}
-    stranger = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "stranger", "namespace": "prod", "labels": labels},
-        "spec": spec | {"terminationGracePeriodSeconds": 0},
-    }
-    platform.kubectl(AS_REPLICASETS, "create", "-f", "-", input=json.dumps(stranger))
+    return {"metadata": {"labels": labels}, "spec": spec}
+
+
+@pytest.mark.parametrize("stranger", [another_image, another_command], ids=lambda one: one.__name__)
+@pytest.mark.usefixtures("proven_again")
+def test_a_bare_pod_is_found(platform: Checkout, stranger: Callable[[Checkout], Manifest]) -> None:
+    """Somebody gets a pod of their own started in prod past all locks: MISMATCH, exit 1, and the pod is named."""
+    pod = {"apiVersion": "v1", "kind": "Pod", **stranger(platform)}
+    pod["metadata"] |= {"name": "stranger", "namespace": "prod"}
+    pod["spec"]["terminationGracePeriodSeconds"] = 0
+    platform.kubectl(*roles.AS_CONTROLLER, "create", "-f", "-", input=json.dumps(pod))
     try:
         platform.kubectl("-n", "prod", "wait", "--for=condition=Ready", "pod/stranger", "--timeout=60s")
         ran = platform.delivery("verify", "prod", expect=1)
@@ -108,26 +80,113 @@ def test_a_bare_pod_with_the_tested_image_is_found(platform: Checkout) -> None:
         platform.kubectl(*roles.AS_CONTROLLER, "-n", "prod", "delete", "pod", "stranger", "--wait", "--now")
 
 
+@contextmanager
+def unhealed(platform: Checkout) -> Iterator[None]:
+    """Argo CD is kept from looking at prod meanwhile; the proof finds that, too."""
+    annotate = ("annotate", "application", platform.pipeline.environment("prod").application)
+    platform.kubectl("-n", "argocd", *AS_ARGOCD, *annotate, f"{SKIP}=true", "--overwrite")
+    try:
+        yield
+    finally:
+        platform.kubectl("-n", "argocd", *AS_ARGOCD, *annotate, f"{SKIP}-")
+        platform.refresh("prod")  # else it looks again in its own time, minutes later
+
+
 @pytest.mark.usefixtures("proven_again")
 def test_a_variable_that_was_set_by_hand_is_found(platform: Checkout) -> None:
     """`kubectl set env` in prod while Argo CD is kept from looking: MISMATCH, from the objects and pods themselves."""
-    application = ("application", platform.pipeline.environment("prod").application)
-    variable = ("-n", "prod", AS_ARGOCD, "set", "env", f"deployment/{platform.app}")
-    platform.kubectl("-n", "argocd", AS_ARGOCD, "annotate", *application, f"{SKIP}=true", "--overwrite")
-    try:
-        platform.kubectl(*variable, "LEAK=1")
-        platform.kubectl("-n", "prod", "rollout", "status", f"deployment/{platform.app}", "--timeout=120s")
+    variable = ("-n", "prod", *AS_ARGOCD, "set", "env", f"deployment/{platform.app}")
+    with unhealed(platform):
+        try:
+            platform.kubectl(*variable, "LEAK=1")
+            rollout = ("rollout", "status", f"deployment/{platform.app}", "--timeout=120s")
+            platform.kubectl("-n", "prod", *rollout)
+            ran = platform.delivery("verify", "prod", expect=1)
+            assert "MISMATCH" in ran.error
+            assert f"annotation {SKIP} is set" in ran.out
+            assert f"Deployment {platform.app}: containers[{platform.app}].env[LEAK] is there" in ran.out
+            assert all(
+                f"pod {pod['metadata']['name']}: containers[{platform.app}].env[LEAK] is there" in ran.out
+                for pod in platform.pods("prod")
+            )
+        finally:
+            platform.kubectl(*variable, "LEAK-")
+
+
+def leads_elsewhere(platform: Checkout) -> tuple[str, Manifest, str]:
+    name, label = platform.app, "app.kubernetes.io/name"
+    says = f"Service {name}: selector.{label} is another, Git asks for {name}"
+    return f"service/{name}", {"spec": {"selector": {label: "another"}}}, says
+
+
+def other_settings(platform: Checkout) -> tuple[str, Manifest, str]:
+    ours = platform.get("configmap", "-n", "prod", f"--selector=app.kubernetes.io/instance={platform.app}")
+    name, key = ours["items"][0]["metadata"]["name"], next(iter(ours["items"][0]["data"]))
+    says = f"ConfigMap {name}: data.{key} is not what Git asks for"
+    return f"configmap/{name}", {"data": {key: "changed by hand"}}, says
+
+
+def open_network(platform: Checkout) -> tuple[str, Manifest, str]:
+    says = "NetworkPolicy default-deny: policyTypes is ['Egress'], Git asks for ['Ingress', 'Egress']"
+    return "networkpolicy/default-deny", {"spec": {"policyTypes": ["Egress"]}}, says
+
+
+@pytest.mark.parametrize(
+    "by_hand", [leads_elsewhere, other_settings, open_network], ids=lambda one: one.__name__
+)
+@pytest.mark.usefixtures("proven_again")
+def test_an_object_that_was_changed_by_hand_is_found(
+    platform: Checkout, by_hand: Callable[[Checkout], tuple[str, Manifest, str]]
+) -> None:
+    """A Service that leads elsewhere, other settings, an open network, Argo CD kept from looking: MISMATCH by name."""
+    what, patch, says = by_hand(platform)
+    with unhealed(platform):  # what it heals afterwards is all of it
+        platform.kubectl("-n", "prod", *AS_ARGOCD, "patch", what, "--type=merge", "-p", json.dumps(patch))
         ran = platform.delivery("verify", "prod", expect=1)
         assert "MISMATCH" in ran.error
-        assert f"annotation {SKIP} is set" in ran.out
-        assert f"Deployment {platform.app}: containers[{platform.app}].env[LEAK] is there" in ran.out
-        assert all(
-            f"pod {pod['metadata']['name']}: containers[{platform.app}].env[LEAK] is there" in ran.out
-            for pod in platform.pods("prod")
-        )
+        assert says in ran.out
+
+
+@pytest.mark.usefixtures("proven_again")
+def test_an_object_that_nobody_asked_for_is_found(platform: Checkout) -> None:
+    """A Service of somebody's own beside the app's, which Argo CD says nothing about: MISMATCH that names it."""
+    own = ("-n", "prod", *AS_ARGOCD)
+    platform.kubectl(*own, "create", "service", "clusterip", "backdoor", "--tcp=80:9090")
+    try:
+        ran = platform.delivery("verify", "prod", expect=1)
+        assert "Service backdoor is there, and Git does not ask for it" in ran.out
     finally:
-        platform.kubectl(*variable, "LEAK-")
-        platform.kubectl("-n", "argocd", AS_ARGOCD, "annotate", *application, f"{SKIP}-")
+        platform.kubectl(*own, "delete", "service", "backdoor")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("no-match-policy", "warn"), ("fail-on-empty-authorities", "false")]
+)
+@pytest.mark.usefixtures("proven_again")
+def test_a_setting_that_lets_images_pass_is_found(platform: Checkout, key: str, value: str) -> None:
+    """policy-controller is told to ask less: MISMATCH in prod that says which setting."""
+    settings = ("-n", "cosign-system", "patch", "configmap", "config-policy-controller", "--type=merge", "-p")
+    before = platform.get("configmap", "config-policy-controller", "-n", "cosign-system")["data"].get(key)
+    platform.kubectl(*roles.AS_PLATFORM, *settings, json.dumps({"data": {key: value}}))
+    try:
+        ran = platform.delivery("verify", "prod", expect=1)
+        assert f"prod: a lock is off: ConfigMap config-policy-controller: {key} is {value}" in ran.out
+    finally:
+        platform.kubectl(*roles.AS_PLATFORM, *settings, json.dumps({"data": {key: before}}))
+
+
+@pytest.mark.usefixtures("proven_again")
+def test_argo_cd_that_verifies_nothing_is_found(platform: Checkout) -> None:
+    """Its repo-server is told not to look at signatures: MISMATCH in each guarded environment, until it looks again."""
+    own = (*roles.AS_PLATFORM, "-n", "argocd")
+    for value in ("false", "true"):
+        platform.kubectl(*own, "set", "env", "deployment/argocd-repo-server", f"ARGOCD_GPG_ENABLED={value}")
+        platform.kubectl(*own, "rollout", "status", "deployment/argocd-repo-server", "--timeout=120s")
+        if value == "false":
+            ran = platform.delivery("verify", expect=1)
+            for environment in ("stage", "prod"):
+                assert f"{environment}: a lock is off: pod argocd-repo-server-" in ran.out
+            assert "ARGOCD_GPG_ENABLED is false, so Argo CD takes commits that nobody signed" in ran.out
 
 
 def test_a_lock_that_was_taken_away_is_found(platform: Checkout, prod: Build) -> None:
@@ -165,7 +224,7 @@ def test_a_key_that_argo_cd_takes_is_held_against_the_gates(platform: Checkout, 
 
 def test_after_an_emergency_something_must_enter(platform: Checkout, prod: Build) -> None:
     """While an emergency is on in stage, and after it, it is MISMATCH; what enters anew is proven, with a note."""
-    entries = platform.delivery("history", "--format", "json").json["emergencies"]
+    entries = platform.history()["emergencies"]
     with emergencies.over_afterwards(platform, "stage", prod.digest):
         emergencies.begin(platform, "stage", "the database is full")
         ran = platform.delivery("verify", "stage", expect=1)
@@ -178,7 +237,7 @@ def test_after_an_emergency_something_must_enter(platform: Checkout, prod: Build
     [one] = platform.delivery("verify", "stage", "--format", "json").json["environments"]
     assert one["verdict"] == "PROVEN"
     assert any("an emergency ended in stage" in note for note in one["notes"])
-    [*others, told] = platform.delivery("history", "--format", "json").json["emergencies"]
+    [*others, told] = platform.history()["emergencies"]
     assert (others, told["person"], told["environment"]) == (entries, "eve@example.org", "stage")
 
 

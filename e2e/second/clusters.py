@@ -30,6 +30,7 @@ _HINT = "see what kind says"
 _CERTS = "/etc/containerd/certs.d"
 _ARGOCD = "argocd"
 _LABEL = "delivery.second-site"
+_CA = "registry-ca"  # the ConfigMap, the volume and its folder
 _LOCKS = ("pinned-images", "writers", "namespaces", "applications", "argocd", "image-policies")
 
 
@@ -195,30 +196,35 @@ class Clusters:
 
         until(f"Argo CD has {path}", look, 120, "look into its ConfigMaps")
 
-    def install_policy_controller(self, catalog: Catalog, root: Path, authority: Path) -> None:
-        """sigstore's policy-controller in the second cluster, which trusts the registry's authority."""
+    def install_policy_controller(self, catalog: Catalog, root: Path) -> None:
+        """sigstore's policy-controller in the second cluster; the shared one has it."""
         digests = preload.digests(images.source().node.name)
         with admission.controller_folder(catalog, root, digests) as folder:
             self.kubectl(PROD, "apply", "--server-side", "--force-conflicts", "-k", folder)
-        own = ("-n", admission.NAMESPACE)
-        self.kubectl(PROD, *own, "create", "configmap", "registry-ca", f"--from-file=ca.pem={authority}")
-        pod = {
-            "volumes": [{"name": "registry-ca", "configMap": {"name": "registry-ca"}}],
-            "containers": [
-                {
-                    "name": "webhook",
-                    "env": [{"name": "SSL_CERT_FILE", "value": "/registry-ca/ca.pem"}],
-                    "volumeMounts": [{"name": "registry-ca", "mountPath": "/registry-ca", "readOnly": True}],
-                }
-            ],
-        }
-        patch = json.dumps({"spec": {"template": {"spec": pod}}})
-        self.kubectl(PROD, *own, "patch", "deployment", "webhook", "--patch", patch)
 
-    def wait_for_policy_controller(self) -> None:
+    def policy_controller_trusts(self, context: str, authority: Path) -> None:
+        """Have policy-controller trust the registry's authority, as policy/README.md says."""
+        own = ("-n", admission.NAMESPACE)
+        self.kubectl(context, *own, "create", "configmap", _CA, f"--from-file=ca.pem={authority}")
+        self._patch_policy_controller(
+            context,
+            {"name": _CA, "configMap": {"name": _CA}},
+            {"name": "SSL_CERT_FILE", "value": f"/{_CA}/ca.pem"},
+            {"name": _CA, "mountPath": f"/{_CA}", "readOnly": True},
+        )
+
+    def _patch_policy_controller(
+        self, context: str, volume: dict[str, Any], variable: dict[str, Any], mount: dict[str, Any]
+    ) -> None:
+        container = {"name": "webhook", "env": [variable], "volumeMounts": [mount]}
+        pod = {"volumes": [volume], "containers": [container]}
+        patch = json.dumps({"spec": {"template": {"spec": pod}}})
+        self.kubectl(context, "-n", admission.NAMESPACE, "patch", "deployment", "webhook", "--patch", patch)
+
+    def wait_for_policy_controller(self, context: str) -> None:
         """Return when it decides."""
         own = ("-n", admission.NAMESPACE)
-        self.kubectl(PROD, *own, "rollout", "status", "deployment/webhook", "--timeout=120s")
+        self.kubectl(context, *own, "rollout", "status", "deployment/webhook", "--timeout=120s")
 
     def take_policies(self, context: str, policies: str) -> None:
         """Apply what `delivery policy` printed. policy-controller judges them, moments after it is Ready."""
@@ -267,6 +273,15 @@ class Clusters:
         self.kubectl(context, *gone, *(f"clusterimagepolicy/{app}-{one}" for one in ("tested", "platform")))
         self.kubectl(context, *gone, *(f"namespace/{one}" for one in [*own, *filter(None, [home])]))
         self._patch_certificates(context, {"data": {names.GIT: None}})
+        gone_too = {"$patch": "delete"}
+        self._patch_policy_controller(
+            context,
+            {"name": _CA, **gone_too},
+            {"name": "SSL_CERT_FILE", **gone_too},
+            {"mountPath": f"/{_CA}", **gone_too},
+        )
+        self.wait_for_policy_controller(context)
+        self.kubectl(context, "-n", admission.NAMESPACE, *gone, f"configmap/{_CA}")
 
 
 def _argocd_secret(name: str, kind: str, told: dict[str, str]) -> dict[str, Any]:

@@ -118,7 +118,9 @@ def _join(world: World, shared: Cluster, root: Path) -> None:
     for name in (shared.name, prod):
         clusters.trust(name, authority)
     clusters.kubeconfig(world.clusters.kubeconfig, [(clusters.TEST, shared.name), (prod, prod)])
-    world.clusters.install_policy_controller(images.catalog(), root, authority)
+    world.clusters.install_policy_controller(images.catalog(), root)
+    for context in (clusters.TEST, prod):
+        world.clusters.policy_controller_trusts(context, authority)
     world.clusters.join_argocd()
     url = f"https://{names.GIT}/acme/{world.app}"
     world.clusters.argocd_reads(url, "reader", world.servers.git["reader"], authority)
@@ -127,8 +129,8 @@ def _join(world: World, shared: Cluster, root: Path) -> None:
 def _apply(world: World) -> None:
     """What README tells a team to do by hand, once."""
     ours, reached = world.team, world.clusters
-    reached.wait_for_policy_controller()
     for context in (clusters.TEST, clusters.PROD):
+        reached.wait_for_policy_controller(context)
         deployer = clusters.role(context, roles.DEPLOYER)  # as pipeline.yaml names the cluster
         reached.take_policies(context, ours.delivery("policy", "--context", deployer).out)
         reached.let_in(context, world.app)

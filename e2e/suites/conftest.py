@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import _pytest.runner
 import httpx
 import pytest
 
@@ -37,6 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "check(name): the name of the check, where it is not the function's")
     if not _asked(config):
         return
+    leave_the_environment_alone()
     if not all(map(_is_ours, config.args)):
         raise pytest.UsageError("the suites are run alone: name no other folder beside them")
     for option in ("environment", "results"):
@@ -49,6 +51,15 @@ def pytest_configure(config: pytest.Config) -> None:
     file = config.getoption("results").absolute()
     file.parent.mkdir(parents=True, exist_ok=True)
     config.pluginmanager.register(Results(file), "suites-results")
+
+
+def leave_the_environment_alone() -> None:
+    """Keep pytest from taking PYTEST_CURRENT_TEST out of the process's environment at the end of each test.
+
+    Threads of the security suite walk through the environment meanwhile, inside requests: a name that goes while they
+    do is a KeyError there, and an answer that nobody gets.
+    """
+    _pytest.runner._update_current_test_var = lambda item, when: None  # there is no option for it
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from delivery.signed.measurements import Measurement
 from e2e.suites.outcome import Unknown
 
 SCHEMA = "delivery/results/v1"
@@ -41,6 +42,7 @@ class Results:
         self.file = file
         self.artifacts: list[str] = []
         self.restarted: list[str] = []
+        self.measurements: list[Measurement] = []
         self._found: dict[str, Result] = {}
         self._begun: set[str] = set()
         file.unlink(missing_ok=True)  # an earlier run's words are not this run's
@@ -52,6 +54,10 @@ class Results:
         path.unlink(missing_ok=True)
         self.artifacts.append(name)
         return path
+
+    def measure(self, measurement: Measurement) -> None:
+        """Keep what a test measured: it is signed with the evidence, and the report shows it."""
+        self.measurements.append(measurement)
 
     def declare_restart(self, pod: str) -> None:
         """Say that this pod is about to be restarted by a test, so that nobody takes it for a change."""
@@ -93,7 +99,7 @@ class Results:
         for nodeid, result in self._found.items():
             if nodeid not in self._begun:
                 result.take("skipped", "did not run")
-        write(self.file, [*self._found.values()], self.artifacts, self.restarted)
+        write(self.file, [*self._found.values()], self.artifacts, self.restarted, self.measurements)
 
 
 def suite_of(item: pytest.Item) -> str:
@@ -101,13 +107,20 @@ def suite_of(item: pytest.Item) -> str:
     return item.path.relative_to(SUITES).parts[0]
 
 
-def write(file: Path, tests: Sequence[Result], artifacts: Sequence[str], restarted: Sequence[str]) -> None:
+def write(
+    file: Path,
+    tests: Sequence[Result],
+    artifacts: Sequence[str],
+    restarted: Sequence[str],
+    measurements: Sequence[Measurement],
+) -> None:
     """Write the results: readers see all of them or no file."""
     data = {
         "schema": SCHEMA,
         "tests": [asdict(test) for test in tests],
         "artifacts": [name for name in artifacts if (file.parent / name).is_file()],
         "restarted": list(restarted),
+        "measurements": [one.model_dump(mode="json") for one in measurements],
     }
     descriptor, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
     try:

@@ -80,8 +80,11 @@ class Database:
             self._log(error)
             raise DatabaseAway() from None
 
-    async def revision(self, seconds: float = 0.9) -> str | None:
-        """Return the revision of the schema; quick enough for a probe that waits one second."""
+    async def revision(self, seconds: float = 1.8) -> str | None:
+        """Return the revision of the schema; quick enough for a probe that waits 2 s.
+
+        A lost packet is sent again after 1 s (RFC 6298): that alone must not read as a database that is away.
+        """
         return await self.run(lambda connection: connect.revision(connection.exec_driver_sql), seconds)
 
     def _transaction(self, work: Callable[[Connection], T], deadline: float) -> T:

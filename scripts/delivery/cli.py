@@ -3,9 +3,11 @@
 A package may bring more verbs by an entry point of the group `delivery.verbs`: the local platform does.
 """
 
+import gc
 import sys
 import traceback
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -38,6 +40,22 @@ class Format(StrEnum):
 
     text = "text"
     json = "json"
+
+
+class TableFormat(StrEnum):
+    """How a table is printed."""
+
+    text = "text"
+    json = "json"
+    csv = "csv"
+
+
+class ProofFormat(StrEnum):
+    """How a proof is printed."""
+
+    text = "text"
+    json = "json"
+    markdown = "markdown"
 
 
 @dataclass
@@ -99,19 +117,30 @@ def promote(
     environment: EnvironmentName,
     digest: Annotated[str | None, typer.Option(help="Refuse unless it is this digest.")] = None,
     tag: Annotated[str | None, typer.Option(help="Refuse unless it is built from this Git tag.")] = None,
+    version: Annotated[
+        str | None, typer.Option(help="In release-branch, the last environment's: v1.1; else the next one.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would change and what is missing; write nothing.")
+    ] = False,
+    pull_request: Annotated[
+        bool, typer.Option("--pull-request", help="Ask on the site's forge instead, for people to merge it.")
     ] = False,
     format: AsFormat = Format.text,
 ) -> None:
     """Ask an environment for the digest that was tested in the environment before it."""
     from delivery.show import report
 
+    if pull_request and (dry_run or tag):
+        raise BadInput("--pull-request goes with neither --dry-run nor --tag", "leave one out")
     context, target = _of(environment)
+    if pull_request:
+        _proposed(context, target, digest, format)
+        return
     from delivery.verbs import promote as verb
 
     if not dry_run:
-        _carried(verb.promote(context, target, digest, tag), format)
+        _carried(verb.promote(context, target, digest, tag, version), format)
         return
     preview = verb.preview(context, target, digest)
     if format is Format.json:
@@ -121,11 +150,54 @@ def promote(
     verb.insist(preview.environment, preview.decision)
 
 
+@app.command()
+def enter(
+    environment: EnvironmentName,
+    version: Annotated[
+        str | None, typer.Option(help="In release-branch: the one that request/VERSION asks for.")
+    ] = None,
+    format: AsFormat = Format.text,
+) -> None:
+    """Let in what people asked for with Git alone: gate it, sign it, and wait until it runs."""
+    context, target = _of(environment)
+    from delivery.verbs import enter as verb
+
+    _carried(verb.enter(context, target, version), format)
+
+
+@app.command()
+def check(
+    ref: Annotated[
+        str, typer.Argument(metavar="[REF]", help="The proposal: a branch or a commit of this checkout.")
+    ] = "HEAD",
+    format: Annotated[
+        ProofFormat, typer.Option("--format", help="How it is printed; markdown is for a comment.")
+    ] = ProofFormat.text,
+) -> None:
+    """Show what a proposal would change where, and whether it may enter: yes exits 0, no 1, UNKNOWN 3."""
+    from delivery.show import markdown, report
+    from delivery.verbs import check as verb
+
+    context = _context()
+    found = verb.check(context, ref)
+    document = report.checked_document(context.site, found)
+    if format is ProofFormat.json:
+        report.write_json(document)
+    elif format is ProofFormat.markdown:
+        print(markdown.checked(document))
+    else:
+        report.print_checked(document)
+    verb.insist(found)
+
+
 @app.command("test")
 def run_tests(
     environment: EnvironmentName,
     suite: Annotated[
         list[str] | None, typer.Option(help="Only this suite, repeatable; the evidence covers no other.")
+    ] = None,
+    junit: Annotated[
+        Path | None, typer.Option(help="Also write how each test ended there, as JUnit's XML.")
     ] = None,
     format: AsFormat = Format.text,
 ) -> None:
@@ -135,7 +207,7 @@ def run_tests(
     context, target = _of(environment)
     from delivery.verbs import test as verb
 
-    tested = verb.run(context, target, suite or ())
+    tested = verb.run(context, target, suite or (), junit)
     if format is Format.json:
         report.write_json(report.tested_document(tested))
     else:
@@ -151,13 +223,41 @@ def approve(
     ] = None,
     digest: Annotated[str | None, typer.Option(help="Refuse unless it is this digest.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Sign without a question at the terminal.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be signed; sign nothing.")
+    ] = False,
+    shown: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --dry-run: keep there what is shown. Without: refuse unless it is still that."
+        ),
+    ] = None,
+    from_review: Annotated[
+        bool,
+        typer.Option(
+            "--from-review", help="Sign what the reviewers of the merged pull request said: CI does."
+        ),
+    ] = False,
     format: AsFormat = Format.text,
 ) -> None:
     """Show what would enter an environment, ask, and sign that it may, as exactly this change."""
     from delivery.show import report
 
+    if from_review and (digest or dry_run or shown):
+        raise BadInput("--from-review goes with none of --digest, --dry-run and --shown", "leave them out")
     context, target = _of(environment)
+    if from_review:
+        _reviewed(context, target, format)
+        return
     from delivery.verbs import approve as verb
+
+    if dry_run:
+        asked = verb.look(context, target, by, digest, shown)
+        if format is Format.json:
+            report.write_json(asked.document)
+        else:
+            report.print_asked(asked)
+        return
 
     def agrees(asked: verb.Asked) -> bool:
         if format is Format.text:
@@ -169,7 +269,7 @@ def approve(
             sys.stderr.write("\n")  # the end of the answer's line is on the terminal alone
         return said
 
-    done = verb.run(context, target, by, digest, agrees)
+    done = verb.run(context, target, by, digest, agrees, shown)
     if format is Format.json:
         report.write_json({"schema": "delivery/approval/v1", **asdict(done)})
     else:
@@ -195,17 +295,22 @@ def verify(
     environment: Annotated[
         str | None, typer.Argument(metavar="[ENV]", help="One environment; else all of them.")
     ] = None,
-    format: AsFormat = Format.text,
+    format: Annotated[
+        ProofFormat, typer.Option("--format", help="How it is printed; markdown is for a forge's pages.")
+    ] = ProofFormat.text,
 ) -> None:
     """Prove from the pods what runs: PROVEN exits 0, MISMATCH 1, UNKNOWN 3."""
     context, one = _of(environment) if environment else (_context(), None)
     asked = (one,) if one else context.environments
-    from delivery.proof import observe
-    from delivery.show import report
+    from delivery.verbs import verify as verb
 
-    proofs = observe.proofs(context, asked)
-    if format is Format.json:
+    proofs = verb.verify(context, asked)
+    from delivery.show import markdown, report
+
+    if format is ProofFormat.json:
         report.write_json(report.proof_document(context.site, proofs))
+    elif format is ProofFormat.markdown:
+        print(markdown.proofs(report.proof_document(context.site, proofs)))
     else:
         report.print_proofs(proofs)
     judge(proofs)
@@ -230,13 +335,28 @@ def report_(
     output: Annotated[
         Path | None, typer.Option(help="Where the page goes; else report.html in the site's state folder.")
     ] = None,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Keep the page live for this machine's browsers, until Ctrl-C.")
+    ] = False,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="With --serve: where; else a port that is free.")
+    ] = None,
     format: AsFormat = Format.text,
 ) -> None:
-    """Write the proof, the tests and the trail as one page; its exit code is that of `verify`."""
+    """Write the pipeline, its proof and the trail as one page; its exit code is that of `verify`."""
     from delivery.show import page, report
     from delivery.verbs import report as verb
 
     context = _context()
+    if serve:
+        if output or format is Format.json:
+            raise BadInput("a page that is served is not written", "leave out --output and --format")
+        from delivery.show import live
+
+        live.run(context, port or 0)
+        return
+    if port is not None:
+        raise BadInput("--port is for a page that is served", "add --serve")
     found = verb.report(context)
     document = report.report_document(context.site, found)
     if format is Format.json:
@@ -251,18 +371,51 @@ def report_(
 
 @app.command()
 def history(
-    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
-    format: AsFormat = Format.text,
+    environment: Annotated[
+        str | None, typer.Argument(metavar="[ENV]", help="One environment; else all of them.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many changes, newest first.")] = 20,
+    since: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="Nothing older, in UTC."),
+    ] = None,
+    metrics: Annotated[
+        bool, typer.Option("--metrics", help="DORA's four figures of ENV; else of the last environment.")
+    ] = False,
+    days: Annotated[int, typer.Option(min=1, max=3650, help="Of how many days the figures are.")] = 30,
+    no_clusters: Annotated[
+        bool, typer.Option("--no-clusters", help="Ask Git and the registry alone: no emergencies or freezes.")
+    ] = False,
+    format: Annotated[
+        TableFormat, typer.Option("--format", help="How it is printed; csv is for a spreadsheet.")
+    ] = TableFormat.text,
 ) -> None:
-    """Show the commits that changed what runs where, and the emergencies."""
-    from delivery.show import report
-    from delivery.verbs import report as verb
+    """Show what changed what runs where, each line verified, and the emergencies: BROKEN exits 1, UNKNOWN 3."""
+    context, one = _of(environment) if environment else (_context(), None)
+    from delivery.show import history as show
+    from delivery.show import out
+    from delivery.verbs import history as verb
 
-    found = verb.history(_context(), limit)
-    if format is Format.json:
-        report.write_json(report.history_document(found))
+    if metrics:
+        if format is TableFormat.csv:
+            raise BadInput(
+                "the figures are no table", "--format text or json; without --metrics there is csv"
+            )
+        told = verb.metrics(context, days, one, not no_clusters)
+        if format is TableFormat.json:
+            out.write_json(show.metrics_document(told))
+        else:
+            show.print_metrics(told)
+        verb.insist(told.left_out, told.emergencies)
+        return
+    found = verb.history(context, limit, one, since and since.replace(tzinfo=UTC), not no_clusters)
+    if format is TableFormat.json:
+        out.write_json(show.document(found))
+    elif format is TableFormat.csv:
+        show.write_csv(found)
     else:
-        report.print_history(found)
+        show.print_history(found)
+    verb.insist(found.trail, found.emergencies, found.lifts)
 
 
 @app.command()
@@ -356,15 +509,25 @@ def adopt(
 
 
 @app.command()
-def ci() -> None:
+def ci(
+    chart: Annotated[
+        bool, typer.Option("--chart", help="Ask of the chart alone; no site is needed.")
+    ] = False,
+) -> None:
     """Ask what CI asks: does it compile, build, run and answer, and does the chart render?"""
     from delivery.verbs import ci as verb
 
-    verb.run(_context())
+    if chart:
+        verb.renders(_pipeline())
+    else:
+        verb.run(_context())
 
 
 def main() -> None:
     """Run one verb; every error is one line, one hint and one exit code."""
+    gc.set_threshold(
+        100_000
+    )  # a verb is short, and what it loads stays: the usual 700 cost it a tenth of its time
     try:
         _more_verbs()
         code = app(standalone_mode=False)
@@ -449,6 +612,30 @@ def judge(proofs: Any) -> None:
             f"UNKNOWN: not everything could be read ({', '.join(against)})",
             "the reasons are above; delivery doctor looks at a local platform",
         )
+
+
+def _proposed(context: "Context", target: "Environment", digest: str | None, format: Format) -> None:
+    from delivery.show import markdown, report
+    from delivery.verbs import propose as verb
+
+    done = verb.propose(
+        context, target, lambda found: markdown.checked(report.checked_document(context.site, found)), digest
+    )
+    if format is Format.json:
+        report.write_json({"schema": "delivery/proposal/v1", **asdict(done)})
+    else:
+        report.print_proposal(done)
+
+
+def _reviewed(context: "Context", target: "Environment", format: Format) -> None:
+    from delivery.show import report
+    from delivery.verbs import review as verb
+
+    done = verb.run(context, target)
+    if format is Format.json:
+        report.write_json({"schema": "delivery/reviewed/v1", **asdict(done)})
+    else:
+        report.print_reviewed(done)
 
 
 def _carried(done: Any, format: Format) -> None:

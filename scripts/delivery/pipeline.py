@@ -5,7 +5,6 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from zoneinfo import ZoneInfo
 
 from pydantic import (
     Discriminator,
@@ -19,16 +18,20 @@ from pydantic import (
 
 from delivery.app import App, Questions
 from delivery.errors import BadInput
-from delivery.fields import Model, Name, RepositoryPath
+from delivery.fields import Hours, Model, Name, RepositoryPath
+from delivery.freeze import Freeze
 from delivery.site import LocalSite, Site
 
 FILE = "pipeline.yaml"
 
 Seconds = Annotated[float, Field(gt=0, le=7200)]
-Hours = Annotated[float, Field(gt=0, le=8760)]
 Email = Annotated[str, Field(pattern=r"^[^@\s<>]+@[^@\s<>]+$")]
+Login = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")]
 Admits = Literal["anything", "pinned", "tested"]  # each is stricter than the one before it
+Strategy = Literal["manual-promotion", "release-branch"]
+RELEASE = "release"  # the branch that the strategy release-branch is called after
 BUILD = "build"  # who signs the SBOM and the provenance
+REVIEW = "review"  # who signs what a forge says of reviews, where they are the approval
 _YAML_WORDS = frozenset(("y", "n", "yes", "no", "on", "off", "true", "false", "null"))
 _TAKEN = re.compile(r"^(argocd|cosign-system|default|kube-.*)$")
 
@@ -63,41 +66,16 @@ class SuiteRules(Model):
 
 
 class ApprovalRule(Model):
-    """How many people must allow a digest into an environment, and for how long their word stands."""
+    """How many people must allow a digest into an environment, how, and for how long their word stands."""
 
     required: Annotated[int, Field(ge=1, strict=True)]
     maximum_age: Hours
+    by: Literal["key", "review"] = "key"  # the approver's own; or the review of the merged pull request
 
-
-class Freeze(Model):
-    """A time when nothing may enter an environment: from each moment of `from`, for so many hours."""
-
-    since: str = Field(alias="from")
-    zone: str
-    hours: Hours
-    reason: Annotated[str, Field(min_length=1)]
-
-    @field_validator("since")
-    @classmethod
-    def _is_cron(cls, text: str) -> str:
-        from datetime import UTC, datetime
-
-        from cronsim import CronSim, CronSimError
-
-        try:
-            next(CronSim(text, datetime.now(UTC), reverse=True))
-        except (CronSimError, StopIteration) as error:
-            raise ValueError(f"{text!r} is not a cron expression that ever comes ({error})") from None
-        return text
-
-    @field_validator("zone")
-    @classmethod
-    def _is_zone(cls, name: str) -> str:
-        try:
-            ZoneInfo(name)
-        except (ValueError, OSError, KeyError):
-            raise ValueError(f"{name!r} is not a time zone such as Europe/Berlin") from None
-        return name
+    @property
+    def by_review(self) -> bool:
+        """Whether the approval is a review on the forge, and not the signature of the approver's own key."""
+        return self.by == "review"
 
 
 class Environment(Model):
@@ -113,6 +91,14 @@ class Environment(Model):
     freeze: tuple[Freeze, ...] = ()
 
     _source: str | None = PrivateAttr(default=None)
+
+    @field_validator("freeze")
+    @classmethod
+    def _differ(cls, freezes: tuple[Freeze, ...]) -> tuple[Freeze, ...]:
+        times = [(one.since.split(), one.zone, one.hours) for one in freezes]
+        if twice := next((one for one in times if times.count(one) > 1), None):
+            raise ValueError(f"the freeze from {' '.join(twice[0])!r} is there twice")
+        return freezes
 
     @field_validator("name", "namespace")
     @classmethod
@@ -152,6 +138,15 @@ class Approver(Model):
 
     name: Name
     identity: Email
+    login: Login | None = None  # on the forge, where reviews count
+
+
+class Developer(Model):
+    """Somebody whose signature on a commit counts: whose it is, and where the public key is in the repository."""
+
+    name: Name
+    identity: Email
+    key: RepositoryPath  # an OpenPGP certificate, or one line of an SSH public key
 
 
 class Waits(Model):
@@ -183,8 +178,10 @@ class Pipeline(Model):
     app: App
     ci: Questions = Questions()
     git: Git
+    strategy: Strategy = "manual-promotion"
     environments: Annotated[tuple[Environment, ...], Field(min_length=1)]
     approvers: tuple[Approver, ...] = ()
+    developers: tuple[Developer, ...] = ()  # none: nobody is asked to sign commits
     waits: Waits
     sites: Annotated[tuple[AnySite, ...], Field(min_length=1)]
 
@@ -200,13 +197,20 @@ class Pipeline(Model):
             seen = [getattr(environment, field) for environment in self.environments]
             if len(set(seen)) != len(seen):
                 raise ValueError(f"two environments share one {field}: {', '.join(seen)}")
+        if self.git.branch == RELEASE:
+            raise ValueError(
+                f"git.branch cannot be {RELEASE}: that is the branch of the strategy release-branch"
+            )
         if BUILD in names:
             raise ValueError(f"an environment cannot be called {BUILD}: that is who signs what is built")
+        if REVIEW in names:
+            raise ValueError(f"an environment cannot be called {REVIEW}: that is who signs what reviews say")
         known = [f"{secret}/{key}" for secret, keys in self.app.secrets.items() for key in keys]
         for request in self.ci.app.requests:
             if request.bearer and request.bearer not in known:
                 raise ValueError(f"ci.app.requests: app.secrets has no {request.bearer}")
         self._approvers_can_approve()
+        self._developers_are_people()
         self._sites_fit(names)
         return self
 
@@ -230,16 +234,33 @@ class Pipeline(Model):
 
     def _approvers_can_approve(self) -> None:
         # One key or one person under two names could stand for two people.
-        names = self.signed_by
+        names = (*self.signed_by, *(() if REVIEW in self.signed_by else (REVIEW,)))
         identities = [approver.identity.lower() for approver in self.approvers]
         if len(set(names)) != len(names) or len(set(identities)) != len(identities):
             raise ValueError("approvers must differ by name and identity from each other and other signers")
+        logins = [approver.login.lower() for approver in self.approvers if approver.login]
+        if len(set(logins)) != len(logins):
+            raise ValueError(f"two approvers share one login: {', '.join(logins)}")
         for environment in self.environments:
-            if environment.approval and environment.approval.required > len(self.approvers):
+            rule = environment.approval
+            able, who = len(self.approvers), "approvers"
+            if rule and rule.by_review:
+                able, who = len(logins), "approvers with a login"
+            if rule and rule.required > able:
                 raise ValueError(
-                    f"{environment.name} requires {environment.approval.required} approvals, "
-                    f"and there are {len(self.approvers)} approvers"
+                    f"{environment.name} requires {rule.required} approvals, and there are {able} {who}"
                 )
+
+    def _developers_are_people(self) -> None:
+        for field in ("name", "key"):
+            seen = [getattr(one, field) for one in self.developers]
+            if len(set(seen)) != len(seen):
+                raise ValueError(f"two developers share one {field}: {', '.join(seen)}")
+        # One person under two identities could make a commit and approve it.
+        known = {one.name: one.identity for one in self.approvers}
+        for one in self.developers:
+            if known.get(one.name, one.identity).lower() != one.identity.lower():
+                raise ValueError(f"{one.name} is an approver and a developer, under two identities")
 
     def environment(self, name: str) -> Environment:
         """The environment of that name, or BadInput that lists those there are."""
@@ -253,9 +274,25 @@ class Pipeline(Model):
 
     @property
     def signed_by(self) -> tuple[str, ...]:
-        """Everybody who signs: the build, each environment for its tests, each gate for what enters, each approver."""
+        """Everybody who signs: the build, each environment for its tests, each gate for what enters, each approver.
+
+        Where an approval is a review, also who signs what the forge says of it.
+        """
         gates = (one.gate for one in self.environments if one.guarded)
-        return (BUILD, *(e.name for e in self.environments), *gates, *(a.name for a in self.approvers))
+        reviews = [REVIEW] if any(e.approval and e.approval.by_review for e in self.environments) else []
+        people = (a.name for a in self.approvers)
+        return (BUILD, *(e.name for e in self.environments), *gates, *people, *reviews)
+
+    def approval_signers(self, environment: Environment) -> tuple[str, ...]:
+        """Whose keys approve what enters an environment, where that is asked for."""
+        if environment.approval is None:
+            return ()
+        return (REVIEW,) if environment.approval.by_review else tuple(one.name for one in self.approvers)
+
+    @property
+    def by_tag(self) -> bool:
+        """Whether what enters a guarded environment is a tag (release-branch), and no commit on the branch."""
+        return self.strategy == "release-branch"
 
     @property
     def first(self) -> Environment:

@@ -7,14 +7,21 @@ DEVELOPERS = "delivery:developers"  # look everywhere, write in the first enviro
 EMERGENCY = "delivery:emergency"  # may open a guarded namespace for themselves, with a reason
 PLATFORM = "delivery:platform"  # keep Argo CD, the namespaces and the policies
 
+# The API groups whose kinds Kubernetes' own role `view` shows, all but Secrets.
+VIEWED = ("", "apps", "autoscaling", "batch", "networking.k8s.io", "policy")
+
 DEPLOYER, TESTER = "deployer", "tester"  # ServiceAccounts, and the contexts that lead to them
+
+KEYS = "public-keys"  # the ConfigMap in their namespace: whose statements and commits count
 
 # Annotations of a namespace: the emergency that is on, and all those that are over, one a line.
 IN_EMERGENCY, EMERGENCIES = "delivery/emergency", "delivery/emergencies"
+# Annotation of an AppProject: when its freeze was lifted and why, one a line.
+LIFTS = "delivery/lifted-freezes"
 
 
 def home(app: str) -> str:
-    """The namespace of the ServiceAccounts."""
+    """The namespace of the ServiceAccounts, and of the public keys."""
     return f"{app}-delivery"
 
 

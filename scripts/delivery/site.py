@@ -6,7 +6,7 @@ pipeline.yaml names sites. A remote one stands there whole; of a local one pipel
 
 import os
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
@@ -83,6 +83,24 @@ class ImageRepository(Model):
         return "make the login again: delivery up" if self.reached else f"docker login {self.host}"
 
 
+class Forge(Model):
+    """Where pull requests are: what kind of forge, its address, and the repository there.
+
+    The token is in DELIVERY_FORGE_TOKEN, and nowhere else.
+    """
+
+    kind: Literal["github", "gitlab", "gitea"]  # gitea: Forgejo, too
+    url: HttpUrl  # of the forge, as people open it
+    repository: Annotated[
+        str, Field(pattern=r"^[\w.-]+(/[\w.-]+)+$")
+    ]  # OWNER/NAME; of GitLab with all its groups
+
+    @property
+    def page(self) -> str:
+        """The page of the repository."""
+        return f"{self.url.rstrip('/')}/{self.repository}"
+
+
 class ArgoCD(Model):
     """Where the Applications are: by default in the cluster of their environment."""
 
@@ -132,6 +150,8 @@ class Signer(Model):
     password: Variable | None = None  # the environment variable with the password of the key
     password_file: CheckoutPath | None = None
     commits: CommitKey | None = None  # a gate's: it signs the commits that enter
+    repository: ImageName | None = None  # where its statements are; else below the image's, under its name
+    docker_config: CheckoutPath | None = None  # its own login; else the site's
 
 
 class Site(Model):
@@ -140,6 +160,7 @@ class Site(Model):
     name: Name
     git: GitServer
     image: ImageRepository
+    forge: Forge | None = None  # else that of git.url, where it is github.com or gitlab.com
     argocd: ArgoCD = ArgoCD()
     controllers: tuple[
         User, ...
@@ -185,6 +206,26 @@ class Site(Model):
         if name not in self.signers:
             raise PlatformError(f"site {self.name} names no key of {name}", self.remedy("signers"))
         return self.signers[name]
+
+    def statements_of(self, name: str) -> ImageRepository:
+        """Where the statements are that `name` signs, so that a registry can say who writes there."""
+        signer, image = self.signers.get(name), self.image
+        if signer is None or signer.repository is None:
+            reached = image.reached and f"{image.reached}/{name}"
+            return image.model_copy(update={"name": f"{image.name}/{name}", "reached": reached})
+        host, _, path = signer.repository.partition("/")
+        same = (
+            image.reached and host == image.name.partition("/")[0]
+        )  # which this machine knows by another name
+        reached = f"{image.host}/{path}" if same else None
+        return image.model_copy(update={"name": signer.repository, "reached": reached})
+
+    def logged_in(self, repository: ImageRepository, name: str) -> ImageRepository:
+        """A repository as `name` reaches it: with its own login, where it has one."""
+        signer = self.signers.get(name)
+        if signer is None or signer.docker_config is None:
+            return repository
+        return repository.model_copy(update={"docker_config": signer.docker_config})
 
     @property
     def look(self) -> str:

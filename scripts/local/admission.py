@@ -42,12 +42,13 @@ def install(kind: KindCluster, catalog: Catalog, cluster: Cluster, digests: Mapp
 
     `wait` returns when what is tested is let in.
     """
-    _public_keys(cluster)  # before anything is applied
+    _authorities(cluster)  # before anything is applied: a key that is missing is said now
     with controller_folder(catalog, cluster.root, digests) as folder:
         installing.apply(kind, "--force-conflicts", "-k", folder)
     present = [one.namespace for one in cluster.pipeline.environments] + [installing.ARGOCD]
     policies = [
-        *policy.writers(cluster.pipeline, Seen(cluster.git_seen_as, installing.ARGOCD), present),
+        policy.public_keys(cluster.pipeline.chart.release, _everybody(cluster)),
+        *policy.writers(cluster.pipeline, _seen(cluster), present),
         *policy.pinned_images(cluster.pipeline, cluster.image, _platform(digests)),
     ]
     installing.apply(kind, "--force-conflicts", "-f", "-", text=policy.stream(policies))
@@ -74,10 +75,8 @@ def wait(kind: KindCluster, catalog: Catalog, cluster: Cluster, digests: Mapping
         kind,
         *("-n", NAMESPACE, "rollout", "status", "deployment/webhook", f"--timeout={READY_LIMIT}s"),
     )
-    repository = cluster.image
     policies = policy.evidence(
-        *(cluster.root, repository, _platform(digests), _public_keys(cluster)),
-        asked_at=repository.replace(*_PLAIN_HTTP, 1),
+        cluster.pipeline, _seen(cluster), cluster.image, _platform(digests), _authorities(cluster)
     )
     if not policies:
         return
@@ -157,11 +156,28 @@ def _pod(image: str, namespace: str) -> Manifest:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [container]}}
 
 
-def _public_keys(cluster: Cluster) -> dict[str, str]:
-    """The keys of those whose statements the cluster asks for; PlatformError when one is missing."""
-    hint = "make the keys again: delivery up"
+def _seen(cluster: Cluster) -> Seen:
+    return Seen(cluster.git_seen_as, installing.ARGOCD)
+
+
+def _authorities(cluster: Cluster) -> dict[str, policy.Authority]:
+    """Those whose statements the cluster asks for; PlatformError when a key is missing."""
+    hint, there = "make the keys again: delivery up", cluster.image.replace(*_PLAIN_HTTP, 1)
     asked = derived.authorities(cluster.pipeline)
-    return {name: pem(keys.public(cluster, by), hint) for name, by in asked.items()}
+    return {
+        name: policy.Authority(pem(keys.public(cluster, by), hint), f"{there}/{by}")
+        for name, by in asked.items()
+    }
+
+
+def _everybody(cluster: Cluster) -> dict[str, str]:
+    """Every public key, by the names that delivery.signed.keys gives them."""
+    hint = "make the keys again: delivery up"
+    found = {f"{name}.pub": pem(keys.public(cluster, name), hint) for name in cluster.pipeline.signed_by}
+    gates = [one.gate for one in cluster.pipeline.environments if one.guarded]
+    return found | {
+        f"{gate}.asc": keys.commit_key(cluster, gate)[1].read_text(encoding="ascii") for gate in gates
+    }
 
 
 def _platform(digests: Mapping[str, str]) -> list[str]:

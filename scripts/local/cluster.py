@@ -93,13 +93,22 @@ class Cluster:
 
     @property
     def git_credentials(self) -> Path:
-        """The user and password for pushes, in the format of git's credential store."""
+        """The verbs' user and password for pushes, in the format of git's credential store."""
         return self.state / "git-credentials"
 
     @property
+    def developers_git_credentials(self) -> Path:
+        """The same of whoever pushes by hand."""
+        return self.state / "git-credentials-developer"
+
+    @property
     def docker_config(self) -> Path:
-        """A folder for DOCKER_CONFIG, with the login of this cluster's registry and of no other."""
+        """A folder for DOCKER_CONFIG, with a login that reads this cluster's registry, and no other."""
         return self.state / "docker"
+
+    def docker_config_of(self, signer: str) -> Path:
+        """The same with the login of somebody who signs, and so writes."""
+        return self.state / "logins" / signer
 
     @property
     def environments(self) -> dict[str, int]:
@@ -117,6 +126,7 @@ class Cluster:
                 "key": str(self.state / "keys" / f"{name}.key"),
                 "password_file": str(self.state / "keys" / f"{name}.password"),
                 "public": str(self.state / "keys" / f"{name}.pub"),
+                "docker_config": str(self.docker_config_of(name)),
             }
             for name in self.pipeline.signed_by
         }

@@ -65,13 +65,15 @@ def argocd(kind: KindCluster, catalog: Catalog, cluster: Cluster) -> None:
         *("crd/applications.argoproj.io", "crd/appprojects.argoproj.io"),
     )
     with as_seen_here(cluster) as folder:
-        apply(kind, "-k", f"{folder}/projects")
+        apply(
+            kind, "--force-conflicts", "-k", f"{folder}/projects"
+        )  # who lifted a freeze has written there too
 
 
-def applications(kind: KindCluster, cluster: Cluster, strategy: str = "manual-promotion") -> None:
-    """The Applications of a strategy, one for each environment."""
+def applications(kind: KindCluster, cluster: Cluster) -> None:
+    """The Applications of the pipeline's strategy, one for each environment; those that are there keep their pins."""
     with as_seen_here(cluster) as folder:
-        apply(kind, "-k", f"{folder}/{strategy}")
+        apply(kind, "-k", folder)
 
 
 @contextmanager

@@ -1,13 +1,14 @@
 """The registry and the Git server: two containers beside the cluster, published on 127.0.0.1 only.
 
-The gateway (scripts/local/gateway) is the only door: the cluster's side of it reads, the host's side writes
-with the password made at `up`. The registry itself is on a network of its own, out of the pods' reach.
+The gateway (scripts/local/gateway) is the only door: the cluster's side of it reads, on the host's side each login
+that was made at `up` writes what is its own. The registry itself is on a network of its own, out of the pods' reach.
 """
 
 import base64
 import hashlib
 import secrets
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -53,17 +54,22 @@ def start(cluster: Cluster, registry_image: str, gateway_image: str, folder: Pat
         registry.put_archive("/", tar.pack(config))
         gateway = _container(client, cluster, "gateway", gateway_image, {
             "network": cluster.name,
-            "environment": {"REPOSITORY": cluster.repository},
+            "environment": {"REPOSITORY": cluster.repository, "BRANCH": cluster.pipeline.git.branch},
             "ports": {"5001/tcp": (ADDRESS, cluster.registry), "3000/tcp": (ADDRESS, cluster.git)},
             "volumes": {f"{cluster.name}-git": {"bind": "/srv/git", "mode": "rw"}},
         })  # fmt: skip
         _connect(client, gateway, cluster.name, ["registry.local", "registry.localhost", "git.local"])
         _connect(client, gateway, _backend(cluster), [])
-        passwords = {"registry": login.registry, "git": login.git}
-        files = {f"{name}.htpasswd": _htpasswd(user) for name, user in passwords.items()}
+        files = {
+            "registry.htpasswd": htpasswd(login.registry.values()),
+            "git.htpasswd": htpasswd(login.git.values()),
+            "writers.conf": writers(credentials.writers(cluster)).encode(),
+        }
         gateway.put_archive("/etc/nginx", tar.pack(files, 0o640, _WWW_DATA))
         for container in (registry, gateway):
             container.start()
+        if gateway.status == "running":  # before: it has read who writes where, and that may be other now
+            gateway.kill(signal="HUP")
     except APIError as error:
         raise PlatformError(
             f"the registry or the Git server did not start: {' '.join(str(error.explanation).split())[:250]}",
@@ -141,16 +147,25 @@ def _connect(client: Any, container: Any, network: str, aliases: list[str]) -> N
     target.connect(container, aliases=aliases)
 
 
-def _htpasswd(login: Login) -> bytes:
-    """A salted hash of a generated password, in the form {SSHA} that nginx reads without help of its libc."""
-    salt = secrets.token_bytes(8)
-    digest = hashlib.sha1(login.password.encode() + salt, usedforsecurity=False).digest()
-    return f"{login.username}:{{SSHA}}{base64.b64encode(digest + salt).decode()}\n".encode()
+def writers(may: Iterable[tuple[str, str]]) -> str:
+    """Which login writes which repository, as nginx's map reads it."""
+    return "".join(f'"{name} {path}" yes;\n' for name, path in may)
+
+
+def htpasswd(logins: Iterable[Login]) -> bytes:
+    """Salted hashes of generated passwords, in the form {SSHA} that nginx reads without help of its libc."""
+    lines = []
+    for login in logins:
+        salt = secrets.token_bytes(8)
+        digest = hashlib.sha1(login.password.encode() + salt, usedforsecurity=False).digest()
+        lines.append(f"{login.username}:{{SSHA}}{base64.b64encode(digest + salt).decode()}\n")
+    return "".join(lines).encode()
 
 
 def _wait_for_answers(cluster: Cluster, login: credentials.Credentials) -> None:
+    reader = login.registry[credentials.READER]
     asked = {
-        f"http://{cluster.registry_host}/v2/": (login.registry.username, login.registry.password),
+        f"http://{cluster.registry_host}/v2/": (reader.username, reader.password),
         f"{cluster.git_url}/info/refs?service=git-upload-pack": None,
     }
     with httpx.Client(timeout=5, trust_env=False) as client:

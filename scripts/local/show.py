@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from rich.text import Text
 
-from delivery.show.report import console
+from delivery.show.out import console
 from local.pinning import Pinned
 from local.up import Check
 

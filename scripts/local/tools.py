@@ -18,7 +18,7 @@ import semver
 
 from delivery.errors import BadInput, DeliveryError, PlatformError
 from delivery.progress import note, phase
-from local import fetch, paths, platforms, released
+from local import paths, platforms, released
 from local.images import catalog
 from local.released import Tool
 
@@ -103,7 +103,13 @@ def _have(names: Iterable[str]) -> dict[str, Path]:
     found = {name: look(name) for name in names}
     there = {name: one.path for name, one in found.items() if one.path}
     missing = {name: one.why for name, one in found.items() if not one.path}
-    reasons = {}
+    return there | (_bring(missing) if missing else {})
+
+
+def _bring(missing: dict[str, str]) -> dict[str, Path]:
+    from local import fetch  # with its client for HTTP: a verb whose programs are there does without
+
+    there, reasons = {}, {}
     for name, why in missing.items():
         try:
             there[name] = _fetch(_tools()[name], why)
@@ -117,6 +123,8 @@ def _have(names: Iterable[str]) -> dict[str, Path]:
 
 
 def _fetch(tool: Tool, why: str) -> Path:
+    from local import fetch
+
     here = platforms.here()
     checksum = tool.checksum(here)
     if not checksum:

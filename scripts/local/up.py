@@ -12,7 +12,20 @@ from delivery.lock import alone
 from delivery.parts import docker
 from delivery.parts.daemon import endpoint
 from delivery.progress import phase
-from local import admission, contexts, host, images, install, keys, preload, room, seed, services, tools
+from local import (
+    admission,
+    contexts,
+    host,
+    images,
+    install,
+    keys,
+    network,
+    preload,
+    room,
+    seed,
+    services,
+    tools,
+)
 from local import kind as kinds
 from local.closed.images import Closed
 from local.cluster import Cluster
@@ -69,6 +82,7 @@ def _up(cluster: Cluster, source: Online | Closed, meanwhile: Callable[[], None]
             rest.result()
             guarded.result()  # before the Applications: what is guarded is shut from the first sync on
             contexts.write(kind, cluster)
+            network.wait(kind)  # and no pod of an environment runs before it is kept apart
             install.applications(kind, cluster)
             install.wait_for_argocd(kind)
             admission.wait(*guards)
@@ -136,6 +150,7 @@ def doctor(cluster: Cluster) -> list[Check]:
         checks.append(Check(role, running, "runs" if running else "does not run", "delivery up"))
     checks.append(_checked("cluster", lambda: _cluster_seen(cluster), "delivery up"))
     if checks[-1].ok:
+        checks.append(_checked("network", lambda: network.seen(kinds.handle(cluster)), ""))
         checks.append(_checked("argocd", lambda: _argocd_seen(cluster), "delivery up"))
         guards = _checked("admission", lambda: admission.seen(kinds.handle(cluster), cluster), "delivery up")
         checks.append(guards)

@@ -44,6 +44,15 @@ PLURALS = {
     "jobs": "Job",
     "cronjobs": "CronJob",
 }
+# Where the API has what a chart brings beside those.
+BESIDE = {
+    "services": "Service",
+    "configmaps": "ConfigMap",
+    "serviceaccounts": "ServiceAccount",
+    "networkpolicies": "NetworkPolicy",
+    "poddisruptionbudgets": "PodDisruptionBudget",
+    "ingresses": "Ingress",
+}
 # Where the API has what guards the environments.
 LOCKS = {
     "validatingadmissionpolicies": "ValidatingAdmissionPolicy",
@@ -54,6 +63,8 @@ LOCKS = {
     "configmaps": "ConfigMap",
     "namespaces": "Namespace",
 }
+# What Argo CD notes in all that it brings.
+_TRACKED = {"argocd.argoproj.io/tracking-id": "manual-app-stage:apps/Deployment:stage/manual-app"}
 # What the API server writes into a pod whose template does not say it.
 SPEC_DEFAULTS = (
     *("restartPolicy", "dnsPolicy", "nodeName", "schedulerName", "tolerations", "priority"),
@@ -79,8 +90,15 @@ class FakeCluster:
         self.makers: dict[str, dict[str, list[Object]]] = {
             e.namespace: {kind: [] for kind in PLURALS.values()} for e in world.context.environments
         }
+        # The same for what pods are not made from; what is in every namespace by itself is there from the beginning.
+        self.beside_pods: dict[str, dict[str, list[Object]]] = {
+            e.namespace: {kind: _by_itself(kind) for kind in BESIDE.values()}
+            for e in world.context.environments
+        }
+        self.argocd = [part("repo-server"), part("application-controller")]  # the pods of Argo CD itself
         self.applications = {e.application: self._application(e) for e in world.context.environments}
         self.operations: list[Object] = []
+        self.lifts: list[list[bool]] = []  # whether each window let a sync by hand through, at each change
         self.starts_ready = True
         self.old_stay = False  # the old generation of pods goes on serving
         self.settles = True  # whether Argo CD ever calls it Healthy
@@ -109,7 +127,7 @@ class FakeCluster:
                 self.touch()
 
     def patched(self, name: str, patch: Object) -> Object:
-        """What Argo CD does with a refresh or an operation that somebody asks for."""
+        """What Argo CD does with a refresh or an operation that somebody asks for; in a freeze it only compares."""
         application = self.applications[name]
         environment = next(e for e in self.world.context.environments if e.application == name)
         if "spec" in patch:
@@ -118,7 +136,14 @@ class FakeCluster:
             self.operations.append(patch["operation"])
             application["operation"] = patch["operation"]
             revision = patch["operation"]["sync"]["revision"]
-            self._coming.append((f"{environment.name} begins", lambda: self._begin(environment, revision)))
+            if self._windows(environment, by_hand=True):
+                status = application["status"].setdefault("operationState", {})
+                status |= {"phase": "Running", "message": "Sync operation blocked by sync window"}
+                status["operation"] = patch["operation"]
+            else:
+                self._coming.append(
+                    (f"{environment.name} begins", lambda: self._begin(environment, revision))
+                )
         elif self.lose_refreshes:
             self.lose_refreshes -= 1
         else:
@@ -130,14 +155,32 @@ class FakeCluster:
     def _compare(self, environment: Environment) -> None:
         application = self.applications[environment.application]
         pinned = application["spec"]["source"].get("targetRevision")
-        head = pinned if environment.guarded and pinned else self.world.head()
+        told = environment.guarded and pinned
+        head = (
+            self.world.git(self.world.server, "rev-parse", f"{pinned}^{{commit}}")
+            if told
+            else self.world.head()
+        )
         application["metadata"]["annotations"].pop("argocd.argoproj.io/refresh", None)
         status = application["status"]
         status["sync"]["revision"] = head
         status["reconciledAt"] = f"2026-11-25T12:{self.version // 60 % 60:02}:{self.version % 60:02}Z"
         told = (status.get("history") or [{}])[-1].get("revision")
-        if (pinned or not environment.guarded) and told != head:
+        if (pinned or not environment.guarded) and told != head and not self._windows(environment):
             self._begin(environment, head)
+
+    def _windows(self, environment: Environment, by_hand: bool = False) -> list[Object]:
+        """The sync windows that stop Argo CD; those that tests make hold always."""
+        spec = self.guard()["AppProject"].get(environment.namespace, {"spec": {}})["spec"]
+        return [one for one in spec.get("syncWindows") or [] if not (by_hand and one["manualSync"])]
+
+    def lifted(self, name: str, patch: Object) -> Object:
+        """Somebody patches an AppProject, as the API server merges it."""
+        project = self.guard()["AppProject"][name]
+        project["spec"] |= patch["spec"]
+        project["metadata"].setdefault("annotations", {}).update(patch["metadata"].get("annotations") or {})
+        self.lifts.append([one["manualSync"] for one in project["spec"]["syncWindows"]])
+        return project
 
     def deploy(self, environment: Environment, revision: str) -> None:
         """A sync to a commit, from its beginning to its end."""
@@ -157,13 +200,15 @@ class FakeCluster:
         if self.sync_fails:
             state |= {"phase": "Failed", "message": self.sync_fails}
             return
-        asked = self._rendered(environment, revision)
+        documents = self._rendered(environment, revision)
+        asked = next(one for one in documents if one["kind"] == "Deployment")
         text = self.world.file(environment.values, revision)
         build = YAML(typ="safe", pure=True).load(text)["image"]["tag"]
         pods, [container] = self.pods[environment.namespace], asked["spec"]["template"]["spec"]["containers"]
         old = [pod for pod in pods if (pod["metadata"].get("labels") or {}).get(LABEL) == "manual-app"]
         same = self._template(environment) == asked["spec"]["template"]
         self._apply(environment, asked, build)
+        self._apply_beside(environment, documents)
         if old and same and all(pod["spec"]["containers"][0]["image"] == container["image"] for pod in old):
             self._settled(environment, revision)
             return
@@ -207,14 +252,13 @@ class FakeCluster:
         status["operationState"] |= {"phase": "Succeeded", "message": "successfully synced"}
         status["history"] = [{"revision": revision}]
 
-    def _rendered(self, environment: Environment, revision: str) -> Object:
-        """The Deployment that the chart renders, with Argo CD's Helm."""
+    def _rendered(self, environment: Environment, revision: str) -> list[Object]:
+        """What the chart renders, with Argo CD's Helm."""
         context, server = self.world.context, Repository(self.world.server)
         with tempfile.TemporaryDirectory() as folder:
             tree = manifests.exported(context, server, environment, revision, Path(folder))
             chart, release = tree / context.pipeline.chart.path, context.pipeline.chart.release
-            documents = helm.template(chart, tree / environment.values, release, environment.namespace)
-        return next(one for one in documents if one["kind"] == "Deployment")
+            return helm.template(chart, tree / environment.values, release, environment.namespace)
 
     def _template(self, environment: Environment) -> Object | None:
         deployments = self.makers[environment.namespace]["Deployment"]
@@ -225,7 +269,10 @@ class FakeCluster:
         makers, name = self.makers[environment.namespace], asked["metadata"]["name"]
         deployment = recordings.app("deployments")
         deployment["metadata"] |= {"name": name, "namespace": environment.namespace, "uid": f"uid-{name}"}
-        deployment["spec"] |= {"replicas": asked["spec"]["replicas"], "template": asked["spec"]["template"]}
+        deployment["metadata"]["labels"] = asked["metadata"].get("labels") or {}
+        deployment["metadata"]["annotations"] = _TRACKED
+        # Of the real one, whose chart says more, what the API server adds to one that says nothing.
+        deployment["spec"] = recordings.beside("Deployment", "plain")["spec"] | asked["spec"]
         makers["Deployment"] = [deployment]
         one = recordings.app("replicasets")
         called = f"{name}-{build}"
@@ -233,6 +280,12 @@ class FakeCluster:
         one["metadata"]["ownerReferences"] = [_owner("Deployment", deployment)]
         others = [other for other in makers["ReplicaSet"] if other["metadata"]["name"] != called]
         makers["ReplicaSet"] = [*others, one]
+
+    def _apply_beside(self, environment: Environment, documents: list[Object]) -> None:
+        """All else, as the API server completes it; what Git asked for before and does not now is pruned."""
+        for kind in BESIDE.values():
+            asked = [_completed(one) for one in documents if one["kind"] == kind]
+            self.beside_pods[environment.namespace][kind] = [*_by_itself(kind), *asked]
 
     def pod(self, environment: Environment, name: str, reference: str, build: str) -> Object:
         """A pod of the app that runs and is Ready, as its ReplicaSet makes it and the real API shows it."""
@@ -285,6 +338,36 @@ class FakeCluster:
         return application
 
 
+def _by_itself(kind: str) -> list[Object]:
+    """What a real cluster had of a kind in a new namespace."""
+    names = {"ConfigMap": "kube-root-ca.crt", "ServiceAccount": "default"}
+    return [recordings.beside(kind, names[kind])] if kind in names else []
+
+
+def _completed(asked: Object) -> Object:
+    """An object as Argo CD applied it and the API server shows it: a real Service that says nothing has the rest."""
+    one = deepcopy(asked)
+    one["metadata"] |= {"annotations": _TRACKED, "uid": f"uid-{asked['kind']}-{asked['metadata']['name']}"}
+    if asked["kind"] == "Service":
+        one["spec"] = recordings.beside("Service", "plain")["spec"] | one["spec"]
+        one["spec"]["ports"] = [{"protocol": "TCP", **port} for port in one["spec"]["ports"]]
+    return one
+
+
+def part(name: str, ready: str = "True") -> Object:
+    """A pod of Argo CD, as argocd/install has it."""
+    pod = recordings.app("pods")
+    pod["metadata"] |= {
+        "name": f"argocd-{name}-0",
+        "namespace": "argocd",
+        "labels": {LABEL: f"argocd-{name}"},
+    }
+    [container] = pod["spec"]["containers"]
+    container |= {"name": f"argocd-{name}", "env": [{"name": "ARGOCD_GPG_ENABLED", "value": "true"}]}
+    pod["status"]["conditions"] = [{"type": "Ready", "status": ready}]
+    return pod
+
+
 def _generated(world: World) -> Iterator[Object]:
     """All that guards this site: what `delivery policy` prints, the projects, and policy-controller's webhook."""
     context = world.context
@@ -295,11 +378,13 @@ def _generated(world: World) -> Iterator[Object]:
         yield image_policy
     gates = [one.gate for one in pipeline.environments if one.guarded]
     yield policy.keyring(site.argocd.namespace, [keys.commit_certificate(site, one) for one in gates])
+    yield policy.public_keys(pipeline.chart.release, keys.everybody(site))
     for one in pipeline.environments:
         yield derived.project(pipeline, one, sees)
-        yield policy.namespace(pipeline, sees, one.namespace)
-    webhook = (pipeline.root / "policy/policy-controller/validating-webhook.yaml").read_text()
-    yield dict(YAML(typ="safe", pure=True).load(webhook))
+        yield policy.labelled(pipeline, sees)[one.namespace]
+    for file in ("validating-webhook", "config"):
+        text = (pipeline.root / f"policy/policy-controller/{file}.yaml").read_text()
+        yield dict(YAML(typ="safe", pure=True).load(text))
 
 
 def _defaulted(one: Object) -> Object:
@@ -363,14 +448,24 @@ class Handler(Answering):
             return self._refuse(403, f"{denied.pop()} is forbidden: User cannot get it")
         if asked.get("watch") == ["True"]:
             return self._watch(float(asked["timeoutSeconds"][0]), int(asked["resourceVersion"][0]))
+        with self.cluster.changed:  # one thing after the other, as the API server has it
+            self._get(parts)
+
+    def _get(self, parts: list[str]) -> None:
         if parts[2:] == ["namespaces", "kube-system"]:
             namespace = recordings.load("namespace")
             namespace["metadata"]["uid"] = self.cluster.uid
             return self._send(namespace)
+        if parts == ["apis"]:
+            return self._send(recordings.load("apis"))
+        if parts[-3:] == ["namespaces", self.cluster.world.context.site.argocd.namespace, "pods"]:
+            return self._send({"metadata": {"resourceVersion": "1"}, "items": self.cluster.argocd})
+        if parts[-3] == "namespaces" and (kind := BESIDE.get(parts[-1])):
+            return self._send({"metadata": {}, "items": self.cluster.beside_pods[parts[-2]][kind]})
         if kind := LOCKS.get(parts[-1]):
             return self._send({"metadata": {}, "items": list(self.cluster.guard()[kind].values())})
         if kind := LOCKS.get(parts[-2]):
-            return self._send(self.cluster.guard()[kind].get(parts[-1]))
+            return self._send(self._stamped(self.cluster.guard()[kind].get(parts[-1])))
         if parts[:2] == ["apis", "argoproj.io"]:
             return self._send(self._stamped(self.cluster.applications.get(parts[-1])))
         if parts[-1] == "nodes":
@@ -385,12 +480,18 @@ class Handler(Answering):
 
     def do_PATCH(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self._send(self._stamped(self.cluster.patched(self.path.split("/")[-1], body)))
+        *_, kind, name = self.path.split("/")
+        act = self.cluster.lifted if kind == "appprojects" else self.cluster.patched
+        with self.cluster.changed:
+            known = body.get("metadata", {}).pop("resourceVersion", None)
+            if known not in (None, str(self.cluster.version)):
+                return self._refuse(409, "the object has been modified")
+            self._send(self._stamped(act(name, body)))
 
-    def _stamped(self, application: Object | None) -> Object | None:
-        if application is not None:
-            application["metadata"]["resourceVersion"] = str(self.cluster.version)
-        return application
+    def _stamped(self, one: Object | None) -> Object | None:
+        if one is not None:
+            one["metadata"]["resourceVersion"] = str(self.cluster.version)
+        return one
 
     def _watch(self, seconds: float, since: int) -> None:
         # Whoever watches has seen all there was: now the next thing happens.

@@ -19,6 +19,7 @@ Object = dict[str, Any]
 ASKED = {
     "namespace": "/api/v1/namespaces/kube-system",
     "nodes": "/api/v1/nodes",
+    "apis": "/apis",
     "pods": "/api/v1/namespaces/prod/pods",
     "deployments": "/apis/apps/v1/namespaces/prod/deployments",
     "replicasets": "/apis/apps/v1/namespaces/prod/replicasets",
@@ -28,6 +29,7 @@ ASKED = {
 # Every field that FakeCluster sets or `delivery` reads, by file; [] stands for each element of a list.
 FIELDS = {
     "namespace": ("metadata.name", "metadata.uid"),
+    "apis": ("groups[].name", "groups[].preferredVersion.version"),
     "nodes": ("items[].status.nodeInfo.operatingSystem", "items[].status.nodeInfo.architecture"),
     "pods": (
         "metadata.resourceVersion",
@@ -84,6 +86,17 @@ def app(name: str) -> Object:
     """The app's own element of a recorded list: one of its pods, its Deployment, its ReplicaSet."""
     items = load(name)["items"]
     return next(one for one in items if one["metadata"]["labels"]["app.kubernetes.io/name"] == "manual-app")
+
+
+def beside(kind: str, name: str) -> Object:
+    """An object that a real API server had (objects.json); yours to change."""
+    kinds = load("objects")["live"].items()
+    return next(
+        one
+        for of, some in kinds
+        for one in some
+        if (of.partition("/")[2], one["metadata"]["name"]) == (kind, name)
+    )
 
 
 def ask(kubectl: Callable[[str], str]) -> dict[str, Object]:

@@ -1,8 +1,8 @@
 """cosign without cosign: the interface of delivery.parts.cosign with real keys in this very process, in milliseconds.
 
 What is signed is a DSSE envelope as cosign makes it (ECDSA P-256 over its pre-authentication encoding), what is
-attached lies in the registry where cosign puts it, and what is verified is verified: test_cosign.py shows that
-cosign itself takes ours, and that ours takes cosign's. Only the private keys' files differ: PKCS #8.
+attached lies in the registry where cosign puts it: test_cosign.py shows that cosign itself takes ours, and that the
+product takes cosign's. Only the private keys' files differ: PKCS #8.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from typing import Any
 
 import httpx
 import pytest
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from delivery.parts import cosign
-from delivery.parts.cosign import CosignFailed, Envelope, Key, NotVerified, envelope
+from delivery.context import Context
+from delivery.parts import cosign, dsse
+from delivery.parts.cosign import CosignFailed, Envelope, Key, envelope
+from delivery.signed import keys, statements
 from delivery.site import ImageRepository
 from scripts.tests.shelf import HTTP, Shelf
 
@@ -52,7 +53,7 @@ def sign(statement: bytes, key: Key) -> Envelope:
     except ValueError as error:
         raise CosignFailed(f"the key cannot be read: {error}", "is it its password?") from None
     assert isinstance(loaded, ec.EllipticCurvePrivateKey)
-    signature = loaded.sign(encoding(PAYLOAD_TYPE, statement), _ECDSA)
+    signature = loaded.sign(dsse.encoding(PAYLOAD_TYPE, statement), _ECDSA)
     document = {
         "payloadType": PAYLOAD_TYPE,
         "payload": base64.b64encode(statement).decode(),
@@ -61,73 +62,54 @@ def sign(statement: bytes, key: Key) -> Envelope:
     return envelope(json.dumps(document).encode())
 
 
-def attach(repository: ImageRepository, digest: str, signed: Envelope) -> None:
-    """Add a signed statement to those that an image has."""
-    there = Attachments.of(repository.at(digest), repository.docker_config)
+def attach(image: ImageRepository, place: ImageRepository, digest: str, signed: Envelope) -> None:
+    """Add a signed statement about an image to those in `place`, with the login of that."""
+    there = Attachments.of(place.at(digest), place.docker_config)
     there.write([*there.read(), signed.text])
-
-
-def verify(repository: ImageRepository, digest: str, predicate_type: str, public: Path) -> list[Envelope]:
-    """Those statements of one kind about an image that this key signed; NotVerified when there is none."""
-    found = [
-        one
-        for text in Attachments.of(repository.at(digest), repository.docker_config).read()
-        if (one := signed_by(text, public)) and _about(one, digest.removeprefix("sha256:"), predicate_type)
-    ]
-    if not found:
-        raise NotVerified("no matching attestations", "look what is attached")
-    return found
 
 
 def signed_by(text: bytes, public: Path) -> Envelope | None:
     """An envelope that this key signed; None for any other text."""
     try:
-        one, data = envelope(text), json.loads(text)
+        one = envelope(text)
     except ValueError:
         return None
-    key = serialization.load_pem_public_key(public.read_bytes())
-    assert isinstance(key, ec.EllipticCurvePublicKey)
-    for signature in data["signatures"]:
-        try:
-            signed = encoding(data["payloadType"], one.payload)
-            key.verify(base64.b64decode(signature["sig"]), signed, _ECDSA)
-            return one
-        except InvalidSignature:
-            continue
-    return None
+    return one if dsse.verifier(public.read_text())(one) else None
 
 
-def encoding(kind: str, payload: bytes) -> bytes:
-    """DSSE's pre-authentication encoding: what is signed says of which type it is."""
-    return b"DSSEv1 %d %s %d %s" % (len(kind), kind.encode(), len(payload), payload)
+def attached(shelf: Shelf, digest: str, signer: str) -> Attachments:
+    """What is in a signer's place about an image, for somebody with the registry's password who writes it by hand."""
+    return Attachments(f"{shelf.name}/{signer}", digest, base64.b64encode(b"delivery:secret").decode())
 
 
-def attached(shelf: Shelf, digest: str) -> Attachments:
-    """What is attached, for somebody with the registry's password who writes it by hand."""
-    return Attachments(shelf.name, digest, base64.b64encode(b"delivery:secret").decode())
+def slipped_in(
+    context: Context, digest: str, kind: str, predicate: dict[str, Any], signer: str, place: str
+) -> None:
+    """A statement that one signer made, in the place of another: whoever may write there can do that."""
+    subject = {"name": context.site.image.name, "digest": {"sha256": digest.removeprefix("sha256:")}}
+    document = {
+        "_type": statements.STATEMENT,
+        "subject": [subject],
+        "predicateType": kind,
+        "predicate": predicate,
+    }
+    made = cosign.sign(json.dumps(document).encode(), keys.private(context.site, signer))
+    statements.attach(context, digest, made, place)
 
 
-_REAL = {name: getattr(cosign, name) for name in ("generate", "sign", "attach", "verify")}
+_REAL = {name: getattr(cosign, name) for name in ("generate", "sign", "attach")}
 
 
 def install(patch: pytest.MonkeyPatch) -> None:
-    """Let `delivery` sign and verify with this in cosign's place."""
-    for function in (generate, sign, attach, verify):
+    """Let `delivery` sign with this in cosign's place."""
+    for function in (generate, sign, attach):
         patch.setattr(cosign, function.__name__, function)
 
 
 def remove(patch: pytest.MonkeyPatch) -> None:
-    """Let it sign and verify with cosign again."""
+    """Let it sign with cosign again."""
     for name, function in _REAL.items():
         patch.setattr(cosign, name, function)
-
-
-def _about(one: Envelope, digest: str, kind: str) -> bool:
-    statement = json.loads(one.payload)
-    subjects = statement.get("subject") or []
-    return statement.get("predicateType") == kind and any(
-        (subject.get("digest") or {}).get("sha256") == digest for subject in subjects
-    )
 
 
 class Attachments:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from delivery.build import image
+from delivery.build import image, provenance
 from delivery.desired import manifests as desired
 from delivery.errors import DeliveryError
 from delivery.parts import helm
 from delivery.parts.git import Repository
 from delivery.proof import decide as proof
 from delivery.proof import observe
+from delivery.signed import ledger, statements
 from delivery.verbs import approve as approving
 from delivery.verbs import deploy as deploying
 from delivery.verbs import promote as promoting
@@ -73,7 +74,15 @@ def put(cluster: FakeCluster, shelf: Shelf, build: str) -> image.Built:
     revision = image.source(cluster.world.context, Repository(cluster.world.checkout))
     cluster.revisions[build] = revision
     digest = shelf.push(build, revision, revision, build)
+    originate(cluster, digest, revision)
     return image.Built(digest, build, "1.2.3", revision)
+
+
+def originate(cluster: FakeCluster, digest: str, revision: str) -> None:
+    """State that our build made a digest, as `delivery build` does."""
+    context = cluster.world.context
+    made = provenance.provenance(context, revision, {}, {}, "", "")
+    statements.put(context, digest, statements.PROVENANCE, made, "build")
 
 
 def deploy(cluster: FakeCluster, digest: str | None = None) -> Promotion:
@@ -106,6 +115,39 @@ def prepare(cluster: FakeCluster, name: str) -> None:
     world.prove(source, digest)
     if target.approval:
         approving.run(world.context, target, None)
+
+
+def by(cluster: FakeCluster, strategy: str) -> FakeCluster:
+    """The same cluster, changed over."""
+    cluster.world = cluster.world.ruled(strategy=strategy)
+    return cluster
+
+
+def prepared(cluster: FakeCluster, name: str) -> None:
+    """The environment before has PASSED evidence about what it runs, and an approval where one is asked for."""
+    world = cluster.world
+    target = world.context.environment(name)
+    source = world.context.environment(target.source or "")
+    commit = cluster.applications[source.application]["status"]["sync"]["revision"]
+    _, digest = desired.named(world.file(source.values, commit), source.values)
+    world.prove(source, digest, at=commit)
+    if target.approval:
+        approving.run(world.context, target, None)
+
+
+def newer(cluster: FakeCluster, shelf: Shelf, build: str = "16") -> image.Built:
+    """The next build, of a commit on top of main."""
+    world = cluster.world
+    world.git(world.checkout, "pull", "--quiet", "--rebase", "origin", "main")
+    world.commit(world.checkout, "manual-app/app.py", f"{build}\n", f"source of {build}")
+    return put(cluster, shelf, build)
+
+
+def refs(world: World) -> dict[str, str]:
+    """Every branch and tag that the server has, but for the ledger."""
+    said = world.git(world.server, "for-each-ref", "--format=%(refname) %(objectname)")
+    found = dict(line.split(" ") for line in said.splitlines())
+    return {ref: one for ref, one in found.items() if not ref.endswith(ledger.BRANCH)}
 
 
 def proofs(cluster: FakeCluster) -> dict[str, proof.Proof]:

@@ -1,6 +1,7 @@
 """What admission promises, as far as it can be known without a cluster."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,10 @@ import pytest
 from ruamel.yaml import YAML
 
 from delivery import pipeline as pipelines
+from delivery.build import provenance
 from delivery.context import Context
 from delivery.desired import derived, policy
+from delivery.desired.derived import Seen
 from delivery.errors import BadInput, PlatformError, Refused
 from delivery.parts import openpgp, programs
 from delivery.parts.admission import refusal
@@ -25,7 +28,15 @@ FOLDER = ROOT / "policy"
 REPOSITORY = "registry.local:5000/manual-app"
 PLATFORM = [f"registry.local:5000/platform/{name}@sha256:{name * 64}" for name in "ab"]
 KEY = "-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----\n"
-KEYS = {"stage": KEY, "entry.prod": "the gate's", "approval.prod.approver": "the approver's"}
+KEYS = {
+    **{"build": "the build's", "dev": "dev's", "stage": KEY},
+    **{
+        "entry.stage": "stage's gate's",
+        "entry.prod": "prod's gate's",
+        "approval.prod.approver": "the approver's",
+    },
+}
+SEEN = Seen("https://git.example/team/shop.git")
 DIGEST = f"sha256:{'d' * 64}"
 
 # Every resource of Kubernetes that is a pod or has a pod template, and the way of kubectl debug.
@@ -43,7 +54,7 @@ def load(file: Path) -> list[dict[str, Any]]:
 def site(stage: Path) -> Site:
     """A site that `delivery up` made, with stage's public key in this file."""
     git, image = GitServer(url="http://localhost:3000/manual-app.git"), ImageRepository(name=REPOSITORY)
-    signers = {name: Signer(public=stage) for name in ("stage", "gate-prod", "approver")}
+    signers = {name: Signer(public=stage) for name in ("build", "dev", "stage", "approver")}
     for name in ("gate-stage", "gate-prod"):
         commits = CommitKey(public=stage.with_name("gate.asc"))
         signers[name] = Signer(public=stage, commits=commits)
@@ -58,6 +69,11 @@ def resources(rules: list[dict[str, Any]]) -> dict[str, set[str]]:
     return found
 
 
+def authorities(keys: dict[str, str]) -> dict[str, policy.Authority]:
+    """Each with a place of its own."""
+    return {name: policy.Authority(key, f"registry.localhost:5000/of-{name}") for name, key in keys.items()}
+
+
 @pytest.fixture
 def pinned() -> list[dict[str, Any]]:
     return policy.pinned_images(pipelines.load(ROOT), REPOSITORY, PLATFORM)
@@ -65,7 +81,7 @@ def pinned() -> list[dict[str, Any]]:
 
 @pytest.fixture
 def evidence() -> list[dict[str, Any]]:
-    return policy.evidence(ROOT, REPOSITORY, PLATFORM, KEYS, "registry.localhost:5000/manual-app")
+    return policy.evidence(pipelines.load(ROOT), SEEN, REPOSITORY, PLATFORM, authorities(KEYS))
 
 
 def test_the_lists_are_exactly_those_of_this_cluster(pinned: list[dict[str, Any]]) -> None:
@@ -116,50 +132,78 @@ def test_stage_and_prod_are_guarded(pinned: list[dict[str, Any]]) -> None:
     labels = {
         m["metadata"]["name"]: m["metadata"].get("labels", {}) for m in load(ROOT / "policy/namespaces.yaml")
     }
-    assert [name for name, own in labels.items() if own.get("policy.sigstore.dev/include") == "true"] == [
-        "prod"
-    ]
+    asked = [name for name, own in labels.items() if own.get("policy.sigstore.dev/include") == "true"]
+    assert asked == ["stage", "prod"]
     [by_name] = pinned[1]["spec"]["matchResources"]["namespaceSelector"]["matchExpressions"]
     assert by_name == {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["stage", "prod"]}
 
 
-def test_prod_believes_stages_key_alone(evidence: list[dict[str, Any]]) -> None:
-    """The app needs stage's test-result, approval and entry, each by its own key; the platform passes by reference."""
+def test_each_statement_counts_by_its_own_key_alone(evidence: list[dict[str, Any]]) -> None:
+    """The app needs provenance, test-result, entry and approval, each by its key; the platform passes by reference."""
     app, platform = (policy["spec"] for policy in evidence)
     assert app["images"] == [{"glob": f"{REPOSITORY}@sha256:*"}]
     assert {one["name"]: one["key"]["data"] for one in app["authorities"]} == KEYS
     kinds = [one["predicateType"] for by in app["authorities"] for one in by["attestations"]]
-    assert kinds == [statements.TEST_RESULT, statements.ENTRY, statements.APPROVAL]
-    authority = app["authorities"][0]
-    assert authority["source"] == [{"oci": "registry.localhost:5000/manual-app"}]
-    (attestation,) = authority["attestations"]
-    assert attestation["predicateType"] == statements.TEST_RESULT
-    assert '["PASSED", "stage"]' in attestation["policy"]["data"]
+    assert kinds == [
+        statements.PROVENANCE,
+        *(statements.TEST_RESULT, statements.TEST_RESULT),
+        *(statements.ENTRY, statements.ENTRY, statements.APPROVAL),
+    ]
+    by_name = {one["name"]: one for one in app["authorities"]}
+    for name in ("dev", "stage"):
+        (attestation,) = by_name[name]["attestations"]
+        assert attestation["predicateType"] == statements.TEST_RESULT
+        assert f'["PASSED", "{name}"]' in attestation["policy"]["data"]
+    places = {one["name"]: one["source"] for one in app["authorities"]}
+    assert places == {name: [{"oci": f"registry.localhost:5000/of-{name}"}] for name in KEYS}
     assert platform["images"] == [{"glob": reference} for reference in PLATFORM]
     assert [policy["spec"]["mode"] for policy in evidence] == ["enforce", "enforce"]
 
 
-def test_every_namespace_asks_for_its_own_source(tmp_path: Path) -> None:
-    """Where two environments ask for evidence, each believes the one before it: not both, and not any."""
-    text = (ROOT / "pipeline.yaml").read_text().replace("admits: pinned", "admits: tested")
+@pytest.mark.parametrize(
+    ("stage", "asked", "sources"),
+    [
+        ("tested", set(KEYS), '"stage": "dev",\n    "prod": "stage",'),
+        ("pinned", set(KEYS) - {"dev", "entry.stage"}, 'sources := {\n    "prod": "stage",\n}'),
+    ],
+)
+def test_every_namespace_asks_for_its_own_source(stage: str, asked: set[str], sources: str) -> None:
+    """Where two environments ask for evidence, each believes the one before it: not both, and not any. One that takes
+    whatever is pinned asks for none.
+    """
+    text = (ROOT / "pipeline.yaml").read_text().replace("admits: tested", f"admits: {stage}", 1)
     pipeline = pipelines.parse(text, ROOT)
-    assert derived.sources(pipeline) == ("dev", "stage")
-    derived.write(tmp_path, dict(derived.files(pipeline)))
-    app, *others = policy.evidence(tmp_path, REPOSITORY, (), KEYS | {"dev": "one key", "entry.stage": "x"})
+    app, *others = policy.evidence(pipeline, SEEN, REPOSITORY, (), authorities(KEYS))
     assert not others, "nothing but the app runs there"
     keys = {one["name"]: one["key"]["data"] for one in app["spec"]["authorities"]}
-    assert keys == KEYS | {"dev": "one key", "entry.stage": "x"}
-    assert all(one["source"] == [{"oci": REPOSITORY}] for one in app["spec"]["authorities"])
+    assert keys == {name: KEYS[name] for name in asked}
+    assert set(derived.authorities(pipeline)) == asked
     whole = app["spec"]["policy"]
     assert whole["includeObjectMeta"] is True
-    assert '"stage": "dev",\n    "prod": "stage",' in whole["data"]
+    assert sources in whole["data"]
+    assert 'not signed("build")' in whole["data"], "whatever the namespace"
+
+
+@pytest.mark.parametrize("url", [SEEN.git_url, 'ssh://git@git.example/a%20b"c\\.git'])
+def test_the_provenance_is_that_of_our_own_build(tmp_path: Path, url: str) -> None:
+    """What the build states is what the cluster asks for: the same builder, and this site's own Git repository."""
+    pipeline, ours = pipelines.load(ROOT), site(tmp_path / "stage.pub")
+    context = Context(pipeline, ours.model_copy(update={"git": GitServer(url=url)}))
+    made = provenance.provenance(context, "c" * 40, {}, {}, "", "")
+    app, *_ = policy.evidence(pipeline, derived.of(pipeline, context.site), REPOSITORY, (), authorities(KEYS))
+    (asked,) = (one["attestations"] for one in app["spec"]["authorities"] if one["name"] == "build")
+    rego = asked[0]["policy"]["data"]
+    (expected,) = re.findall(r"ours := (.*)", rego)
+    assert made["buildDefinition"]["externalParameters"]["source"] == f"{json.loads(expected)}@{'c' * 40}"
+    assert f'== ["{made["runDetails"]["builder"]["id"]}", true]' in rego
 
 
 def test_a_statement_that_lacks_a_field_is_not_believed(evidence: list[dict[str, Any]]) -> None:
     """Evidence that does not say its result is refused: CUE would take the missing field for a good one."""
-    asked = evidence[0]["spec"]["authorities"][0]["attestations"][0]["policy"]
-    assert asked["type"] == evidence[0]["spec"]["policy"]["type"] == "rego"
-    assert asked["data"].count("object.get(input") == 2
+    asked = [one["attestations"][0]["policy"] for one in evidence[0]["spec"]["authorities"]]
+    for rule in (*asked, evidence[0]["spec"]["policy"]):
+        assert rule["type"] == "rego"
+        assert "input." not in rule["data"], "only by object.get, which says what stands for a missing field"
 
 
 @pytest.mark.parametrize("content", [None, b"", b"-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\n", b"\xff"])
@@ -188,7 +232,7 @@ def test_a_stale_policy_is_not_applied(tmp_path: Path) -> None:
     shutil.copytree(FOLDER, tmp_path / "policy")
     text = (ROOT / "pipeline.yaml").read_text()
     policy.check(pipelines.parse(text, ROOT), tmp_path)
-    pipeline = pipelines.parse(text.replace("admits: pinned", "admits: tested"), ROOT)
+    pipeline = pipelines.parse(text.replace("admits: tested", "admits: pinned", 1), ROOT)
     with pytest.raises(Refused, match=r"evidence\.yaml.*namespaces\.yaml") as caught:
         policy.check(pipeline, tmp_path)
     assert "delivery generate" in caught.value.hint
@@ -201,7 +245,7 @@ def ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: Callable[[str
     for folder in ("argocd", "policy", "manual-app-helm"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     file = tmp_path / "manual-app-helm/values.yaml"
-    file.write_text(file.read_text().replace("set-by-up", DIGEST))
+    file.write_text(re.sub(r"set-by-up|sha256:[0-9a-f]{64}", DIGEST, file.read_text()))  # `up` writes others
     (tmp_path / "stage.pub").write_text(KEY)
     (tmp_path / "gate.asc").write_text(openpgp.generate("gate <gate@example.test>")[1])
     return Context(
@@ -223,7 +267,16 @@ def test_policies_for_a_cluster_of_our_own(ours: Context) -> None:
     beside = [f"registry.local:5000/platform/{name}@{DIGEST}" for name in ("postgresql", "python")]
     assert json.loads(allowed) == sorted([*beside, side_car])
     app, others = (one["spec"] for one in found if one["kind"] == "ClusterImagePolicy")
-    assert app["authorities"][0]["key"]["data"] == KEY
+    assert all(one["key"]["data"] == KEY for one in app["authorities"])
+    places = {one["name"]: one["source"][0]["oci"] for one in app["authorities"]}
+    assert places == {
+        "build": f"{REPOSITORY}/build",
+        "dev": f"{REPOSITORY}/dev",
+        "stage": f"{REPOSITORY}/stage",
+        "entry.stage": f"{REPOSITORY}/gate-stage",
+        "entry.prod": f"{REPOSITORY}/gate-prod",
+        "approval.prod.approver": f"{REPOSITORY}/approver",
+    }
     assert [one["glob"] for one in others["images"]] == sorted([*beside, side_car])
 
 
@@ -238,7 +291,7 @@ def test_each_cluster_gets_its_own_namespaces(ours: Context) -> None:
         assert {one["metadata"]["name"] for one in found if one["kind"] == "Namespace"} == namespaces
         assert [one["kind"] for one in found].count("ClusterImagePolicy") == 2
         rights = {one["metadata"]["namespace"] for one in found if one["kind"] in ("Role", "RoleBinding")}
-        assert rights == (namespaces | {"kube-system"}) - {home}
+        assert rights == namespaces
     with pytest.raises(BadInput, match="has no environment in context nowhere") as caught:
         policies.run(apart, cluster="nowhere")
     assert "test, live" in caught.value.hint
@@ -257,6 +310,7 @@ HEAD = (
     'admission webhook "policy.sigstore.dev" denied the request: validation failed: failed policy: tested: '
 )
 IMAGE = f"spec.template.spec.containers[0].image\n{REPOSITORY}@{DIGEST} "
+ASKED = "policy is not compliant for query 'x' with errors: namespace stage asks for evidence of "
 KEYED = f"{HEAD}{IMAGE}attestation key validation failed for authority stage for {REPOSITORY}@{DIGEST}: "
 
 
@@ -301,6 +355,29 @@ KEYED = f"{HEAD}{IMAGE}attestation key validation failed for authority stage for
             "namespace prod asks for evidence of stage; missing there: approval, entry",
             "in prod it has no approval and no entry, only evidence of stage",
         ),
+        (
+            f"{HEAD}{KEYED}no matching attestations:\naccepted signatures do not match threshold, Found: 0\n"
+            f"{IMAGE}failed evaluating rego policy for type ClusterImagePolicy: {ASKED}dev; "
+            "missing there: entry, evidence",
+            "there is no evidence about it that dev's key signed",
+        ),
+        (
+            f"{HEAD}{KEYED.replace('stage', 'build')}no matching attestations: \n{IMAGE}failed evaluating rego policy "
+            f"for type ClusterImagePolicy: {ASKED}dev; missing there: provenance",
+            "in stage it has no provenance, only evidence of dev",
+        ),
+        (
+            f"{HEAD}{IMAGE}failed evaluating rego policy for type ClusterImagePolicy: {ASKED}dev; "
+            "missing there: evidence, provenance",
+            "in stage it has no evidence and no provenance",
+        ),
+        (
+            f"{HEAD}{IMAGE}failed evaluating rego policy for type provenance: policy is not compliant for query x with "
+            "errors: the provenance says that nobody built git+https://evil@abc, not that delivery built "
+            f"git+https://ours\nfailed evaluating rego policy for type ClusterImagePolicy: {ASKED}dev; "
+            "missing there: provenance",
+            "its provenance says that nobody built git+https://evil@abc, not that delivery built git+https://ours",
+        ),
         (f"{KEYED}the registry is away", f"the cluster refused {DIGEST}: the registry is away"),
         (
             "pods is forbidden: ValidatingAdmissionPolicy 'pinned-images' with binding 'pinned-images' "
@@ -321,6 +398,22 @@ def test_a_refusal_is_one_line_and_a_hint(message: str, said: str) -> None:
     assert said in line
     assert "\n" not in line
     assert hint
+
+
+@pytest.mark.parametrize(
+    ("missing", "hint"),
+    [
+        ("provenance", "delivery build"),
+        ("evidence, provenance", "delivery build"),
+        ("evidence", "delivery test dev"),
+        ("entry", "delivery test dev"),
+    ],
+)
+def test_the_hint_is_the_way_in(missing: str, hint: str) -> None:
+    """What was not built by delivery is to be built, and what was not tested is to be tested where it comes from."""
+    found = refusal(f"{KEYED.replace('stage', 'build')}: {ASKED}dev; missing there: {missing}")
+    assert found
+    assert found[1].endswith(hint)
 
 
 def test_other_errors_are_left_alone() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from delivery.errors import BadInput
-from delivery.parts import certificates, cosign, logins, programs, syft, tar
+from delivery.parts import certificates, cosign, dsse, logins, programs, syft, tar
 from delivery.parts.daemon import LoginsUnreadable
 from delivery.parts.registry import (
     Falsified,
@@ -480,6 +480,7 @@ def test_cosign_reaches_the_same_registry(
     digest, kind = stock.push("15", REVISION, layer=door.login.encode()), "https://delivery/approval/v1"
     subject = [{"name": PATH, "digest": {"sha256": digest.removeprefix("sha256:")}}]
     key = cosign.Key(str(tmp_path / "key.key"), tmp_path / "password")
+    place = at(door).model_copy(update={"name": f"{at(door).name}/approver"})
     made = []
     for word in ("one", "two"):
         statement = {
@@ -489,21 +490,16 @@ def test_cosign_reaches_the_same_registry(
             "predicate": {"word": word},
         }
         made.append(cosign.sign(json.dumps(statement).encode(), key))
-        cosign.attach(at(door), digest, made[-1])
-    public = tmp_path / "key.pub"
-    found = cosign.verify(at(door), digest, kind, public)
-    assert [one.payload for one in found] == [one.payload for one in made]
+        cosign.attach(at(door), place, digest, made[-1])
+    ours = dsse.verifier((tmp_path / "key.pub").read_text())
     with Registry(at(door)) as registry:
-        assert [cosign.envelope(one).payload for one in registry.attestations(digest)] == [
-            one.payload for one in made
-        ]
-    with pytest.raises(cosign.NotVerified):
-        cosign.verify(at(door), digest, "https://delivery/other/v1", public)
+        assert registry.attestations(digest) == []
+        found = [cosign.envelope(one) for one in registry.beside(place).attestations(digest)]
+        assert [one.payload for one in found] == [one.payload for one in made]
+        assert all(map(ours, found))
     other = Authority(tmp_path / "other").file
     with pytest.raises(cosign.CosignFailed, match="x509"):
-        cosign.verify(at(door, ca=other), digest, kind, public)
+        cosign.attach(at(door, ca=other), place, digest, made[0])
     log_in(docker_home, door.host, word="guess")
     with pytest.raises(cosign.CosignFailed, match=r"UNAUTHORIZED|401"):
-        cosign.verify(at(door), digest, kind, public)
-    with pytest.raises(cosign.CosignFailed):
-        cosign.attach(at(door), digest, made[0])
+        cosign.attach(at(door), place, digest, made[0])

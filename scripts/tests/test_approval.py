@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,13 +18,13 @@ from delivery.parts import cosign, git, values
 from delivery.parts.git import Repository
 from delivery.parts.registry import connect
 from delivery.pipeline import Approver
-from delivery.signed import approval, commits, evidence, statements
+from delivery.signed import approval, commits, developers, evidence, statements
 from delivery.verbs import approve as approving
+from delivery.verbs import history as reading
 from delivery.verbs import promote as promoting
-from delivery.verbs import report as reporting
 from delivery.verbs import rollback as rolling
 from scripts.tests.fake_cluster import REPOSITORY
-from scripts.tests.signing import attached
+from scripts.tests.signing import attached, slipped_in
 from scripts.tests.steps import bare_promote, deploy, prepare, promote, proofs, put, refused
 
 if TYPE_CHECKING:
@@ -89,11 +90,11 @@ def test_deleted_evidence_refuses_until_it_is_put_back(
     """Deleting the attestation makes the next promotion refuse; putting the signed files back makes it pass."""
     in_stage(cluster)
     prepare(cluster, "prod")
-    attached(shelf, built.digest).remove()
+    attached(shelf, built.digest, "stage").remove()
     refused(cluster, Refused, "stage has no evidence", lambda: bare_promote(cluster, "prod"))
-    for file in (cluster.world.context.site.state / "statements").rglob("*.json"):
+    for file in (cluster.world.context.site.state / "statements").rglob("stage-*.json"):
         envelope = cosign.envelope(file.read_bytes())
-        statements.attach(cluster.world.context, built.digest, envelope)
+        statements.attach(cluster.world.context, built.digest, envelope, "stage")
     assert bare_promote(cluster, "prod").digest == built.digest
 
 
@@ -102,7 +103,7 @@ def test_a_newer_failed_that_was_taken_away(cluster: FakeCluster, built: image.B
     in_stage(cluster)
     stage = cluster.world.context.environment("stage")
     prepare(cluster, "prod")
-    there = attached(shelf, built.digest)
+    there = attached(shelf, built.digest, "stage")
     before = there.read()
     cluster.world.prove(stage, built.digest, tests={"security": "failed"})
     whole = there.read()
@@ -115,6 +116,57 @@ def test_a_newer_failed_that_was_taken_away(cluster: FakeCluster, built: image.B
     )
     there.write(whole)
     refused(cluster, Refused, "the newest test of stage FAILED", lambda: bare_promote(cluster, "prod"))
+
+
+def test_what_was_shown_is_what_is_signed(cluster: FakeCluster, built: image.Built, tmp_path: Path) -> None:
+    """I look in one place and say yes in another: a look signs nothing, and a change in between is not signed."""
+    in_stage(cluster)
+    cluster.world.prove(cluster.world.context.environment("stage"), built.digest)
+    context, shown = cluster.world.context, tmp_path / "asked" / "prod.json"
+    prod = context.environment("prod")
+    asked = approving.look(context, prod, None, keep=shown)
+    assert (asked.after, json.loads(shown.read_text())["change"]) == (built.digest, asked.change)
+    refused(cluster, Refused, "prod needs one approval", lambda: bare_promote(cluster, "prod"))
+    path = "manual-app-helm/values-prod.yaml"
+    before = cluster.world.file(path)
+    push(cluster, path, f"{before}\n# a change that nobody was shown\n", "a change")
+    error = refused(
+        *(cluster, Refused, "what would enter prod is not what was shown: nothing was signed"),
+        lambda: approving.run(context, prod, None, shown=shown),
+    )
+    assert error.hint == "look again: delivery approve prod --dry-run"
+    refused(cluster, Refused, "prod needs one approval", lambda: bare_promote(cluster, "prod"))
+    push(cluster, path, before, "as it was")
+    assert approving.run(context, prod, None, shown=shown).new
+    assert bare_promote(cluster, "prod").digest == built.digest
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        "[]",
+        "{}",
+        '{"schema": "delivery/asked/v2", "change": ""}',
+        '{"schema": "delivery/asked/v1"}',
+    ],
+)
+def test_a_file_that_does_not_say_what_was_shown(
+    cluster: FakeCluster, built: image.Built, tmp_path: Path, text: str | None
+) -> None:
+    """Missing, cut off or another document: bad input, and nothing is signed."""
+    in_stage(cluster)
+    cluster.world.prove(cluster.world.context.environment("stage"), built.digest)
+    context, file = cluster.world.context, tmp_path / "prod.json"
+    if text is not None:
+        file.write_text(text)
+    prod = context.environment("prod")
+    refused(
+        *(cluster, BadInput, "does not say what was shown"),
+        lambda: approving.run(context, prod, None, shown=file),
+    )
+    refused(cluster, Refused, "prod needs one approval", lambda: bare_promote(cluster, "prod"))
 
 
 @pytest.mark.parametrize(
@@ -242,12 +294,13 @@ def test_forged_approvals(cluster: FakeCluster, built: image.Built, shelf: Shelf
         ("approver", {"approver": "approver@localhost"}, "an attestation is not an approval"),
         ("stage", said, "is not signed by approver"),
     ]
-    attached(shelf, built.digest).remove()
+    attached(shelf, built.digest, "approver").remove()
+    attached(shelf, built.digest, "stage").remove()
     world.prove(world.context.environment("stage"), built.digest)
     used = current(cluster, built.digest)
     for signer, data, says in forged:
         data = data | ({"evidence": used} if "evidence" in data else {})
-        statements.put(world.context, built.digest, statements.APPROVAL, data, signer)
+        slipped_in(world.context, built.digest, statements.APPROVAL, data, signer, "approver")
         refused(cluster, Refused, f"prod needs one approval; .*{says}", lambda: bare_promote(cluster, "prod"))
 
 
@@ -273,7 +326,7 @@ def test_co_authors_are_authors(cluster: FakeCluster) -> None:
     world = cluster.world
     message = "two\n\nCo-authored-by: Bob <Bob@Example.Test>\nCo-authored-by: Eve <eve@example.test>"
     commit = world.commit(world.checkout, "x", "1", message)
-    assert authors.of(Repository(world.checkout), "-1", commit) == {
+    assert authors.emails_of(Repository(world.checkout).commits([commit]).values()) == {
         "ada@example.test",
         "bob@example.test",
         "eve@example.test",
@@ -313,7 +366,10 @@ def test_everybody_on_the_way_is_an_author(cluster: FakeCluster, built: image.Bu
     def made(name: str) -> frozenset[str]:
         target = context.environment(name)
         runs = commits.newest(context, server, target, world.head())
-        return authors.between(context, server, world.head(), target, newer.revision, runs)
+        none = developers.Keyring()
+        made = authors.between(context, server, world.head(), target, newer.revision, runs, none, none)
+        assert not made.signers
+        return made.emails
 
     ways = ("ada", "chart", "values", "suites", "rules", "typo")
     assert made("prod") == {"approver@localhost", *(f"{one}@example.test" for one in ways)}
@@ -363,7 +419,7 @@ def test_an_approver_sees_what_is_signed(cluster: FakeCluster, built: image.Buil
 def approval_count(cluster: FakeCluster, digest: str) -> int:
     world = cluster.world
     with connect(world.context.site.image) as registry:
-        by = world.context.pipeline.approvers
+        by = [one.name for one in world.context.pipeline.approvers]
         return len(approval.fetch(world.context, registry, digest, by).approvals)
 
 
@@ -481,11 +537,9 @@ def test_an_entry_that_is_missing(cluster: FakeCluster, built: image.Built, shel
     in_stage(cluster)
     promote(cluster, "prod")
     prod = cluster.world.context.environment("prod")
-    there = attached(shelf, built.digest)
+    there = attached(shelf, built.digest, "gate-prod")
     texts = there.read()
-    kept = [one for one in texts if b"verification_summary" not in cosign.envelope(one).payload]
-    assert len(kept) == len(texts) - 2, "of stage and of prod"
-    there.write(kept)
+    there.remove()
     found = proofs(cluster)["prod"]
     assert found.verdict == "MISMATCH"
     assert "no entry of sha256:" in found.reasons[0]
@@ -514,7 +568,8 @@ def test_a_commit_that_the_gate_did_not_sign(cluster: FakeCluster, built: image.
     assert f"Argo CD is told to keep prod at {forged}" in found.reasons[-1] or any(
         f"Argo CD is told to keep prod at {forged}" in one for one in found.reasons
     )
-    assert not any(one.commit == forged for one in reporting.history(world.context, 50).changes)
+    [claimed] = [one for one in reading.history(world.context, 50).trail.lines if one.record.commit == forged]
+    assert (claimed.state, claimed.held.reasons) == ("BROKEN", ("gate-prod did not sign its commit",))
     done = bare_promote(cluster, "prod")
     assert (done.new, done.commit) == (False, entered.commit)
     assert proofs(cluster)["prod"].verdict == "PROVEN"
@@ -566,25 +621,20 @@ def test_a_forged_entry(
     in_stage(cluster)
     done = promote(cluster, "prod")
     context = cluster.world.context
-    there = attached(shelf, built.digest)
-    whole = there.read()
-    [old] = [
-        one
-        for one in map(cosign.envelope, whole)
-        if json.loads(one.payload)["predicate"].get("entry", {}).get("environment") == "prod"
-    ]
-    there.write([text for text in whole if not cosign.envelope(text).same(old)])
+    there = attached(shelf, built.digest, "gate-prod")
+    [old] = map(cosign.envelope, there.read())
+    there.remove()
     predicate = json.loads(old.payload)["predicate"]
     if forgery == "tampered":
         changed = json.loads(old.text)
         payload = old.payload.replace(b"PASSED", b"FAILED").replace(b"FAILED", b"PASSED") + b" "
         changed["payload"] = base64.b64encode(payload).decode()
-        statements.attach(context, built.digest, cosign.envelope(json.dumps(changed).encode()))
+        statements.attach(context, built.digest, cosign.envelope(json.dumps(changed).encode()), "gate-prod")
     else:
         other = {"another commit": {"change": "f" * 40}, "another environment": {"environment": "stage"}}
         predicate["entry"] |= other.get(forgery, {})
         signer = "gate-stage" if forgery == "gate-stage" else "gate-prod"
-        statements.put(context, built.digest, statements.ENTRY, predicate, signer)
+        slipped_in(context, built.digest, statements.ENTRY, predicate, signer, "gate-prod")
     found = proofs(cluster)["prod"]
     assert found.verdict == "MISMATCH"
     assert any(f"into prod names {done.commit[:12]}" in one and says in one for one in found.reasons), (

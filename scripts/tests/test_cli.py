@@ -55,16 +55,26 @@ def away(world: World) -> None:
         ("approve qa", 2, "there is no environment 'qa'"),
         ("approve dev", 2, "dev needs no approval"),
         ("approve prod --as boss", 2, "there is no approver 'boss'"),
-        ("approve prod", 4, "git clone"),
+        ("approve prod", 4, "git fetch"),
         ("rollback qa", 2, "there is no environment 'qa'"),
+        ("history qa", 2, "there is no environment 'qa'"),
+        ("history --limit 0", 2, "greater than or equal to 1"),
+        ("history --since yesterday", 2, "yesterday"),
+        ("history --format yaml", 2, "yaml"),
+        ("history dev --metrics", 2, "dev has no gate"),
+        ("history --metrics --format csv", 2, "the figures are no table"),
         ("rollback prod --digest 15", 2, "'15' is not a digest"),
         ("rollback prod", 4, "kubeconfig is missing"),
-        ("promote stage --dry-run", 4, "git clone"),
+        ("promote stage --dry-run", 4, "kubeconfig is missing"),
         ("verify --force", 2, "--force"),
         ("promote stage", 4, "kubeconfig is missing"),
         ("deploy", 4, "registry localhost:1 does not answer"),
         ("verify", 3, "UNKNOWN"),
-        ("report", 4, "git clone"),
+        ("report", 4, "git fetch"),
+        ("report --port 8090", 2, "--port is for a page that is served"),
+        ("report --serve --port 65536", 2, "less than or equal to 65535"),
+        ("report --serve --output page.html", 2, "a page that is served is not written"),
+        ("report --serve --format json", 2, "a page that is served is not written"),
         ("verify prod", 3, "UNKNOWN: not everything could be read (prod)"),
     ],
 )
@@ -233,7 +243,9 @@ def test_what_docker_says_is_no_bug_of_ours(
         (ProtocolError("Connection broken"), "error: docker: Connection broken"),
         (StoreError("docker-credential-x not installed"), "error: docker-credential-x, which "),
     ):
-        monkeypatch.setattr(observe, "observe", lambda *arguments, error=error: (_ for _ in ()).throw(error))
+        monkeypatch.setattr(
+            observe, "observe_by", lambda *arguments, error=error: (_ for _ in ()).throw(error)
+        )
         assert run(monkeypatch, "verify", "dev") == 4
         said = capsys.readouterr().err
         assert says in said

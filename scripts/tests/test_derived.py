@@ -26,9 +26,10 @@ Kustomize = Callable[[Path], dict[str, Manifest]]
 
 def checkout(folder: Path, pipeline: Pipeline = PIPELINE) -> Path:
     """A folder with everything that follows, and what stands beside it by hand."""
-    for path in ("argocd/manual-promotion/kustomization.yaml", "argocd/projects/kinds.yaml"):
-        derived.write(folder, {path: derived.read(ROOT, path)})
-    for path in ("argocd/release-branch/branch.yaml", "argocd/release-branch/tag.yaml"):
+    for path in (
+        *(f"argocd/{strategy}/kustomization.yaml" for strategy in STRATEGIES),
+        "argocd/projects/kinds.yaml",
+    ):
         derived.write(folder, {path: derived.read(ROOT, path)})
     derived.write(folder, derived.stale(folder, derived.files(pipeline)))
     return folder
@@ -88,7 +89,8 @@ def test_each_application_is_what_pipeline_says(kustomize: Kustomize, strategy: 
     assert list(found) == sorted(environment.application for environment in PIPELINE.environments)
     for environment in PIPELINE.environments:
         application = found[environment.application]
-        assert application["metadata"] == {"name": environment.application, "namespace": "argocd"}
+        metadata = {one: value for one, value in application["metadata"].items() if one != "annotations"}
+        assert metadata == {"name": environment.application, "namespace": "argocd"}
         spec, source = application["spec"], application["spec"]["source"]
         assert (spec["project"], spec["destination"]["namespace"]) == (environment.namespace,) * 2
         assert source["repoURL"] == REPOSITORY
@@ -107,15 +109,26 @@ def test_drift_heals_everywhere(kustomize: Kustomize, strategy: str) -> None:
         assert policy["retry"].get("refresh", False) is not environment.guarded
 
 
-def test_strategies_differ_in_revisions_only(kustomize: Kustomize) -> None:
-    """The two ways to promote differ in which commit an environment looks at, and in nothing else."""
+def test_strategies_differ_in_their_name_only(kustomize: Kustomize) -> None:
+    """Applying the other strategy renames it in each Application, and changes no pin: nothing restarts."""
     one, other = (kustomize(ROOT / "argocd" / strategy) for strategy in STRATEGIES)
-    revisions = []
-    for environment in PIPELINE.environments:
-        sources = [found[environment.application]["spec"]["source"] for found in (one, other)]
-        revisions.append(tuple(source.pop("targetRevision", None) for source in sources))
+    named = [
+        tuple(found[e.application]["metadata"].pop("annotations") for found in (one, other))
+        for e in PIPELINE.environments
+    ]
     assert one == other
-    assert revisions == [("main", "main"), (None, "release"), (None, "v1.0")]
+    assert named == [tuple({"delivery/strategy": strategy} for strategy in STRATEGIES)] * len(named)
+    told = [one[e.application]["spec"]["source"].get("targetRevision") for e in PIPELINE.environments]
+    assert told == ["main", None, None], "the pins are Argo CD's to keep"
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_one_line_says_which_strategy(tmp_path: Path, kustomize: Kustomize, strategy: str) -> None:
+    """`strategy:` in pipeline.yaml, `delivery generate`, and `kubectl apply -k argocd` brings its Applications."""
+    text = (ROOT / "pipeline.yaml").read_text().replace("strategy: manual-promotion", f"strategy: {strategy}")
+    checkout(tmp_path, pipelines.parse(text, tmp_path))
+    found = kustomize(tmp_path / "argocd")
+    assert {one["metadata"]["annotations"]["delivery/strategy"] for one in found.values()} == {strategy}
 
 
 def test_each_project_allows_our_repository_into_its_namespace(kustomize: Kustomize) -> None:
@@ -152,6 +165,35 @@ def test_a_project_takes_what_its_gate_signed(tmp_path: Path) -> None:
     }
 
 
+def test_a_freeze_is_a_sync_window() -> None:
+    """Each freeze of pipeline.yaml stands in its project: Argo CD denies every sync then, by hand too."""
+    text = (ROOT / "pipeline.yaml").read_text()
+    freeze = (
+        '[{ from: "0  16 * * FRI", zone: Europe/Berlin, hours: 64, reason: "the weekend: nobody is here" }]'
+    )
+    frozen = pipelines.parse(text.replace("freeze: []", f"freeze: {freeze}"), ROOT)
+    made = derived.files(frozen)
+    windows = {
+        one.name: YAML(typ="safe").load(made[f"argocd/projects/{one.name}.yaml"])["spec"].get("syncWindows")
+        for one in frozen.environments
+    }
+    assert windows == {
+        "dev": None,
+        "stage": [],
+        "prod": [
+            {
+                "kind": "deny",
+                "schedule": "0 16 * * FRI",
+                "timeZone": "Europe/Berlin",
+                "duration": "64h",
+                "applications": ["manual-app-prod"],
+                "manualSync": False,
+                "description": "the weekend: nobody is here",
+            }
+        ],
+    }
+
+
 def test_two_apps_live_in_one_cluster() -> None:
     """Another team's app came from the same template: no project, no policy and no namespace of ours has its name."""
     text, name = (ROOT / "pipeline.yaml").read_text(), PIPELINE.chart.release
@@ -166,7 +208,11 @@ def test_two_apps_live_in_one_cluster() -> None:
 def _called(pipeline: Pipeline) -> set[tuple[str, str, str]]:
     """Kind, namespace and name of every object that follows."""
     yaml = YAML(typ="safe", pure=True)
-    texts = [text for path, text in derived.files(pipeline).items() if "kustomization" not in path]
+    texts = [
+        text
+        for path, text in derived.files(pipeline).items()
+        if "kustomization" not in path and path not in (derived.DELIVER, derived.JENKINS)
+    ]
     objects = [one for text in texts for one in yaml.load_all(text)]
     objects += policy.pinned_images(pipeline, "registry.example/app", [])
     return {(one["kind"], one["metadata"].get("namespace", ""), one["metadata"]["name"]) for one in objects}
@@ -179,21 +225,19 @@ def test_one_environment_more(tmp_path: Path, kustomize: Kustomize) -> None:
     ports = text.replace("prod: 8083", "prod: 8083, live: 8084").replace(
         "prod: 18083", "prod: 18083, live: 18084"
     )
-    ports = ports.replace(
-        "approvers: #", block.replace("stage", "live").replace("pinned", "tested") + "approvers: #"
-    )
+    ports = ports.replace("approvers: #", block.replace("stage", "live") + "approvers: #")
     checkout(tmp_path, pipelines.parse(ports, tmp_path))
-    for strategy, revision in zip(STRATEGIES, (None, "v1.0"), strict=True):
+    for strategy in STRATEGIES:
         found = kustomize(tmp_path / "argocd" / strategy)
         assert list(found) == [f"manual-app-{name}" for name in ("dev", "live", "prod", "stage")]
-        assert found["manual-app-live"]["spec"]["source"].get("targetRevision") == revision
+        assert found["manual-app-live"]["spec"]["source"].get("targetRevision") is None
     assert list(kustomize(tmp_path / "argocd/projects")) == ["dev", "live", "prod", "stage"]
     text = (tmp_path / "policy/namespaces.yaml").read_text()
     labels = {
         one["metadata"]["name"]: one["metadata"].get("labels", {}) for one in YAML(typ="safe").load_all(text)
     }
     asked = [name for name, own in labels.items() if own.get("policy.sigstore.dev/include") == "true"]
-    assert asked == ["prod", "live"]
+    assert asked == ["stage", "prod", "live"]
     roles = list(YAML(typ="safe").load_all((tmp_path / "policy/roles.yaml").read_text()))
     written = [
         one["metadata"]["namespace"]

@@ -10,6 +10,7 @@ from delivery import cli, pipeline
 from delivery.desired import amend, derived
 from delivery.errors import BadInput, DeliveryError, Refused
 from delivery.gate.weaker import weaker
+from delivery.parts import values
 from delivery.pipeline import Pipeline
 from delivery.site import LocalSite
 from delivery.verbs import environment, generate
@@ -69,7 +70,7 @@ def test_a_new_environment(checkout: Path) -> None:
         "manual-app-qa",
         "manual-app-helm/values-qa.yaml",
     )
-    assert (qa.guarded, qa.admits, qa.tests) == (True, "pinned", after.environment("dev").tests)
+    assert (qa.guarded, qa.admits, qa.tests) == (True, "tested", after.environment("dev").tests)
     assert [list(s.local.environments.values()) for s in after.sites if isinstance(s, LocalSite)] == [
         [8081, 8084, 8082, 8083],
         [18081, 18084, 18082, 18083],
@@ -77,13 +78,13 @@ def test_a_new_environment(checkout: Path) -> None:
     derived.check(checkout, derived.files(after))
     written = {
         *("pipeline.yaml", "manual-app-helm/values-qa.yaml", "policy/namespaces.yaml"),
-        *("policy/roles.yaml", "policy/writers.yaml"),
+        *("policy/roles.yaml", "policy/writers.yaml", "policy/evidence.yaml"),
         *(
             "argocd/base/kustomization.yaml",
             "argocd/base/manual-app-qa.yaml",
             "argocd/projects/kustomization.yaml",
         ),
-        *("argocd/projects/qa.yaml", "argocd/release-branch/kustomization.yaml"),
+        "argocd/projects/qa.yaml",
     }
     assert changed(checkout) == written
     assert {line[6:] for line in said.splitlines() if line.startswith("+++ b/")} == written
@@ -94,7 +95,7 @@ def test_a_new_environment(checkout: Path) -> None:
 def test_its_values_are_its_own(checkout: Path) -> None:
     """The values file has the differences of the one before, a node port of its own, and no digest yet."""
     dev = checkout / "manual-app-helm/values-dev.yaml"
-    dev.write_text(dev.read_text().replace("tag: set-by-promotion", "tag: '17'"))
+    dev.write_text(values.replace(dev.read_text(), {("image", "tag"): "17"}, dev.name))
     commit(checkout)
     environment.add(pipeline.load(), "qa", "dev")
     text = (checkout / "manual-app-helm/values-qa.yaml").read_text()
@@ -144,18 +145,17 @@ def test_after_the_last_one(checkout: Path) -> None:
     live, prod = after.environment("live"), after.environment("prod")
     assert (live.guarded, live.admits, live.approval) == (True, "tested", prod.approval)
     evidence = (checkout / "policy/evidence.yaml").read_text()
-    assert '"prod": "stage",\n          "live": "prod",' in evidence
+    assert '"stage": "dev",\n          "prod": "stage",\n          "live": "prod",' in evidence
     assert '"prod": "entry.prod",\n          "live": "entry.live",' in evidence
     assert '"live": ["approval.live.approver"],' in evidence
 
 
 def test_the_lock_follows(checkout: Path) -> None:
-    """An environment between stage and prod: the cluster asks for its evidence from now on, not for stage's."""
+    """An environment between stage and prod: the cluster asks for its evidence in prod from now on, not for stage's."""
     environment.add(pipeline.load(), "preprod", "stage")
     evidence = (checkout / "policy/evidence.yaml").read_text()
-    assert '"prod": "preprod",' in evidence
+    assert '"stage": "dev",\n          "preprod": "stage",\n          "prod": "preprod",' in evidence
     assert '["PASSED", "preprod"]' in evidence
-    assert "stage" not in evidence
 
 
 def test_a_dry_run_writes_nothing(checkout: Path) -> None:
@@ -341,8 +341,8 @@ STAGE = "requires: [smoke, integration, performance, security]"
     ("change", "says"),
     [
         ((STAGE, "requires: [smoke]"), "stage does not require integration, performance, security"),
-        (("admits: tested", "admits: pinned"), "prod would admit pinned"),
-        (("admits: pinned", "admits: anything"), "stage would admit anything, not only what is pinned"),
+        (("admits: tested\n", "admits: pinned\n"), "prod would admit pinned, not only what is tested"),
+        (("admits: tested #", "admits: anything #"), "stage would admit anything, not only what is tested"),
         (("    approval: #", "    # approval:"), "prod would be entered with fewer approvals"),
         (("soak: 0", "soak: 0\n    approval: { required: 1, maximum_age: 1 }"), ""),
         (("[smoke] # suites", "[smoke, security] # suites"), ""),
@@ -366,14 +366,14 @@ def test_a_stricter_environment_cannot_be_taken_out() -> None:
     approver = "  - { name: approver, identity: approver@localhost }\n"
     text = edited(
         ("requires: [smoke] # suites", f"{STAGE} # suites"),
-        ("admits: anything", "admits: pinned"),
         ("soak: 0 #", "soak: 5 #"),
-        ("admits: pinned # our", "approval: { required: 2, maximum_age: 1 }\n    admits: pinned # our"),
+        ("admits: tested # our", "approval: { required: 2, maximum_age: 1 }\n    admits: tested # our"),
         (approver, f"{approver}  - {{ name: other, identity: other@localhost }}\n"),
     )
     after = pipeline.parse(amend.removed(text, "stage"), ROOT)
     assert weaker(pipeline.parse(text, ROOT), after) == [
         "prod would take the evidence of dev: dev has no such soak time as stage",
+        "prod would take the evidence of dev: dev admits anything, and stage only what is tested",
         "fewer people would approve what enters prod than stage asks for now",
     ]
 
@@ -394,7 +394,7 @@ def test_generate_checks(
     stale = (
         "argocd/base/kustomization.yaml, argocd/base/manual-app-live.yaml, argocd/base/manual-app-prod.yaml"
     )
-    assert f"{stale}, argocd/release-branch/kustomization.yaml" in said
+    assert stale in said
     assert changed(checkout) == {"pipeline.yaml"}
     assert "+  name: manual-app-live" in generate.run(pipeline.load())
     generate.run(pipeline.load(), check=True)

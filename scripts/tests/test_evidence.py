@@ -20,11 +20,13 @@ from delivery.errors import BadInput, PlatformError
 from delivery.files import write_private
 from delivery.parts import cosign, syft
 from delivery.parts.git import Repository
-from delivery.parts.registry import connect
+from delivery.parts.registry import LoginRefused, connect
 from delivery.signed import evidence, keys, statements
-from scripts.tests.signing import attached
+from scripts.tests.signing import Attachments, attached
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from conftest import Shelf
 
     from scripts.tests.world import World
@@ -44,8 +46,8 @@ def fetched(world: World, digest: str, name: str = "stage") -> evidence.Recorded
         return evidence.fetch(world.context, registry, digest, environment)
 
 
-def envelopes(world: World, digest: str) -> list[bytes]:
-    with connect(world.context.site.image) as registry:
+def envelopes(world: World, digest: str, signer: str = "stage") -> list[bytes]:
+    with connect(world.context.site.statements_of(signer)) as registry:
         return registry.attestations(digest)
 
 
@@ -98,10 +100,10 @@ def test_failed_runs_leave_evidence(stocked: World, digest: str) -> None:
 def test_deleted_and_put_back(stocked: World, shelf: Shelf, digest: str) -> None:
     """Deleting what is attached leaves nothing; putting the signed file back brings the evidence back."""
     stocked.prove(stocked.context.environment("stage"), digest)
-    attached(shelf, digest).remove()
+    attached(shelf, digest, "stage").remove()
     assert fetched(stocked, digest) == evidence.Recorded()
     [file] = (stocked.context.site.state / "statements").rglob("stage-*.json")
-    statements.attach(stocked.context, digest, cosign.envelope(file.read_bytes()))
+    statements.attach(stocked.context, digest, cosign.envelope(file.read_bytes()), "stage")
     assert fetched(stocked, digest).evidence[0].result == "PASSED"
 
 
@@ -109,7 +111,7 @@ def test_attached_once(stocked: World, digest: str) -> None:
     """Attaching the same signed file again changes nothing."""
     stocked.prove(stocked.context.environment("stage"), digest)
     before = envelopes(stocked, digest)
-    statements.attach(stocked.context, digest, cosign.envelope(before[0]))
+    statements.attach(stocked.context, digest, cosign.envelope(before[0]), "stage")
     assert envelopes(stocked, digest) == before
 
 
@@ -118,7 +120,7 @@ def test_writers_at_once_lose_nothing(stocked: World, digest: str) -> None:
     dev, stage = (stocked.context.environment(name) for name in ("dev", "stage"))
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda one: stocked.prove(one, digest), (dev, stage, dev, stage)))
-    assert len(envelopes(stocked, digest)) == 4
+    assert [len(envelopes(stocked, digest, name)) for name in ("dev", "stage")] == [2, 2]
     assert len(fetched(stocked, digest).evidence) == len(fetched(stocked, digest, "dev").evidence) == 2
 
 
@@ -217,20 +219,60 @@ def test_what_does_not_count(stocked: World, shelf: Shelf, digest: str, subtests
     for case, (says, make) in WRONG.items():
         with subtests.test(case):
             bad = make(stocked, digest)
-            attached(shelf, digest).write([bad])
+            attached(shelf, digest, "stage").write([bad])
             found = fetched(stocked, digest)
             assert found.evidence == ()
             assert len(found.rejected) == 1
             assert re.search(says, found.rejected[0]), found.rejected
-            attached(shelf, digest).write([bad, good])
+            attached(shelf, digest, "stage").write([bad, good])
             assert [one.result for one in fetched(stocked, digest).evidence] == ["PASSED"]
+
+
+def test_each_signer_has_a_place_of_its_own(stocked: World, shelf: Shelf, digest: str) -> None:
+    """What stage's key signed counts where stage's login writes, and nowhere else: not at the image, not at dev's."""
+    good = signed(stocked, statement(stocked, digest))
+    for elsewhere in ("dev", "gate-stage"):
+        attached(shelf, digest, elsewhere).write([good])
+    Attachments(shelf.name, digest, base64.b64encode(b"delivery:secret").decode()).write([good])
+    assert fetched(stocked, digest) == evidence.Recorded()
+    attached(shelf, digest, "stage").write([good])
+    assert [one.result for one in fetched(stocked, digest).evidence] == ["PASSED"]
+
+
+def test_a_site_says_where_a_signers_statements_are(stocked: World, shelf: Shelf, digest: str) -> None:
+    """A registry without nested names: the site names a repository, and two signers may share one."""
+    shared = f"registry.example/{shelf.repository}-evidence"
+    for name in ("dev", "stage"):
+        stocked = stocked.keyed(name, repository=shared)
+    for name in ("dev", "stage"):
+        stocked.prove(stocked.context.environment(name), digest)
+    assert len(envelopes(stocked, digest)) == 2
+    assert stocked.context.site.statements_of("dev").here == f"{shelf.name}-evidence"
+    for name in ("dev", "stage"):
+        [one] = fetched(stocked, digest, name).evidence
+        assert one.environment == name
+
+
+def test_a_statement_is_attached_with_its_signers_login(stocked: World, digest: str, tmp_path: Path) -> None:
+    """A signer that has a login of its own writes with that one; the site's only reads."""
+    mine = stocked.context.site.image.docker_config
+    assert mine
+    theirs, host = tmp_path / "theirs", stocked.context.site.image.host
+    word = base64.b64encode(b"delivery:wrong").decode()
+    write_private(theirs / "config.json", json.dumps({"auths": {host: {"auth": word}}}))
+    wrong, stage = stocked.keyed("stage", docker_config=theirs), stocked.context.environment("stage")
+    with pytest.raises(LoginRefused, match=str(theirs)):
+        wrong.prove(stage, digest)
+    right = stocked.keyed("stage", docker_config=mine)
+    right.prove(stage, digest)
+    assert len(envelopes(stocked, digest)) == 1
 
 
 def test_evidence_moved_to_another_image(stocked: World, shelf: Shelf, digest: str) -> None:
     """The signed evidence of one digest, attached to another one: it counts for neither more nor less than before."""
     other = shelf.push("16", REVISION, "16", layer=b"other")
     stocked.prove(stocked.context.environment("stage"), digest)
-    attached(shelf, other).write(envelopes(stocked, digest))
+    attached(shelf, other, "stage").write(envelopes(stocked, digest))
     found = fetched(stocked, other)
     assert found.evidence == ()
     assert found.rejected
@@ -287,9 +329,9 @@ def test_provenance_and_sbom(stocked: World, digest: str, monkeypatch: pytest.Mo
         provenance.complete(*world, REVISION, parameters, bases, "a", "b")
         assert provenance.missing(*world) == []
         assert provenance.sbom(*world) == {"bomFormat": "CycloneDX", "components": [{}]}
-        before = registry.attestations(digest)
+        before = envelopes(stocked, digest, "build")
         provenance.complete(*world, REVISION, parameters, bases, "a", "b")
-        assert registry.attestations(digest) == before
+        assert envelopes(stocked, digest, "build") == before
         attached = statements.read(*world, statements.PROVENANCE, ["build"])
     [said] = attached.statements
     definition = said.predicate["buildDefinition"]
@@ -313,10 +355,10 @@ def test_a_build_that_was_killed_is_completed(
     write_private(file, json.dumps(record))
     assert image.build(stocked.context).digest == pushed
     assert not file.exists()
-    attached = envelopes(stocked, pushed)
+    attached = envelopes(stocked, pushed, "build")
     assert len(attached) == 2
     assert not image.build(stocked.context).new
-    assert envelopes(stocked, pushed) == attached
+    assert envelopes(stocked, pushed, "build") == attached
 
 
 def test_trees(world: World) -> None:

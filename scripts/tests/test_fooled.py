@@ -116,6 +116,37 @@ def strange_commit(cluster: FakeCluster) -> None:
     status["sync"]["revision"] = status["history"][-1]["revision"] = commit
 
 
+def live(cluster: FakeCluster, kind: str, name: str) -> Object:
+    """One of the objects beside the pods."""
+    return next(one for one in cluster.beside_pods["stage"][kind] if one["metadata"]["name"] == name)
+
+
+def service_that_leads_elsewhere(cluster: FakeCluster) -> None:
+    live(cluster, "Service", "manual-app")["spec"]["selector"]["app.kubernetes.io/name"] = "mallory"
+
+
+def other_settings(cluster: FakeCluster) -> None:
+    live(cluster, "ConfigMap", "rates")["data"]["rates.yaml"] = "EUR: 2"
+
+
+def open_network(cluster: FakeCluster) -> None:
+    live(cluster, "NetworkPolicy", "default-deny")["spec"] |= {"ingress": [{}], "egress": [{}]}
+
+
+def no_network_policy(cluster: FakeCluster) -> None:
+    cluster.beside_pods["stage"]["NetworkPolicy"].clear()
+
+
+def service_of_ones_own(cluster: FakeCluster) -> None:
+    stranger = deepcopy(live(cluster, "Service", "manual-app"))
+    stranger["metadata"] = {"name": "backdoor", "uid": "uid-backdoor"}
+    cluster.beside_pods["stage"]["Service"].append(stranger)
+
+
+def paused(cluster: FakeCluster) -> None:
+    deployment(cluster)["spec"]["paused"] = True
+
+
 ATTACKS: dict[Callable[[FakeCluster], None], str] = {
     helm_parameter: "^the Application: source.helm.parameters is set, and Git does not set it$",
     nobody_looks: "^the Application: annotation argocd.argoproj.io/skip-reconcile is set",
@@ -126,6 +157,12 @@ ATTACKS: dict[Callable[[FakeCluster], None], str] = {
     set_env: r"^Deployment manual-app: containers\[manual-app\]\.env\[LEAK\] is there",
     scaled: "^Deployment manual-app is for 3 replicas, Git asks for 2$",
     one_replica_more: "^3 replicas, Git asks for 2$",
+    service_that_leads_elsewhere: r"^Service manual-app: selector\.app\.kubernetes\.io/name is mallory",
+    other_settings: r"^ConfigMap rates: data\.rates\.yaml is not what Git asks for$",
+    open_network: "^NetworkPolicy default-deny: ingress is there, and Git does not ask for it$",
+    no_network_policy: "^NetworkPolicy default-deny is not there, and Git asks for it$",
+    service_of_ones_own: "^Service backdoor is there, and Git does not ask for it$",
+    paused: "^Deployment manual-app: paused is True, Git asks for False$",
     strange_commit: "^Argo CD is at [0-9a-f]{12}, which the branch in Git never had$",
 }
 
@@ -165,8 +202,41 @@ def test_a_replica_more_while_a_rollout_is_under_way(proven: FakeCluster) -> Non
     assert "3 replicas, Git asks for 2" in found.unknowns
 
 
+@pytest.mark.parametrize("moves", ["syncing", "behind"])
+def test_what_is_still_on_its_way(proven: FakeCluster, moves: str) -> None:
+    """While Argo CD brings the objects, some are of before and some of after: not known yet, and no reproach."""
+    other_settings(proven)
+    no_network_policy(proven)
+    status = application(proven)["status"]
+    if moves == "syncing":
+        status["operationState"]["phase"] = "Running"
+    else:
+        status["sync"]["revision"] = proven.world.git(proven.world.server, "rev-parse", "main~1")
+    found = stage(proven)
+    assert (found.verdict, found.mismatches) == (Verdict.UNKNOWN, ())
+    assert "NetworkPolicy default-deny is not there, and Git asks for it" in found.unknowns
+
+
+def test_each_kind_is_read_once(proven: FakeCluster) -> None:
+    """The objects of an environment are a list for each kind that the chart may bring, and no Secret."""
+    proven.asked.clear()
+    context = proven.world.context
+    observe.proofs(context, [context.environment("dev")])
+    listed = [
+        path.rpartition("/")[2] for path in proven.asked if "/namespaces/dev/" in path and "proxy" not in path
+    ]
+    beside = {"services", "configmaps", "serviceaccounts", "networkpolicies", "poddisruptionbudgets"}
+    assert len(listed) == len(set(listed))
+    assert beside <= set(listed)
+    assert "secrets" not in listed
+
+
 @pytest.mark.parametrize(
-    "kind", ["deployments", "replicasets", "statefulsets", "daemonsets", "jobs", "cronjobs", "applications"]
+    "kind",
+    [
+        *("deployments", "replicasets", "statefulsets", "daemonsets", "jobs", "cronjobs", "applications"),
+        *("services", "configmaps", "serviceaccounts", "networkpolicies", "poddisruptionbudgets"),
+    ],
 )
 def test_what_may_not_be_read_is_unknown(proven: FakeCluster, kind: str) -> None:
     """Who may not read a kind of objects learns that: UNKNOWN with the API server's reason, never PROVEN."""

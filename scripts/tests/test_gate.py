@@ -14,10 +14,12 @@ from delivery import pipeline as pipelines
 from delivery.desired.manifests import Desired
 from delivery.desired.tree import Trees
 from delivery.errors import Unknown
+from delivery.freeze import Freeze
 from delivery.gate import decide as gate
+from delivery.gate.authors import Makers
 from delivery.gate.decide import Decision, Question
 from delivery.parts.argocd import Application
-from delivery.pipeline import ApprovalRule, Approver, Environment, Freeze, Pipeline, SuiteRules
+from delivery.pipeline import ApprovalRule, Approver, Environment, Pipeline, SuiteRules
 from delivery.proof.decide import Answer, Container, Facts, Image, Pod, decide
 from delivery.proof.findings import Findings
 from delivery.proof.locks import Locks
@@ -45,7 +47,7 @@ def run(**changes: Any) -> evidence.Evidence:
         "environment": "stage",
         "result": "PASSED",
         "suites": FULL,
-        "excused": frozenset({"network-policy"}),
+        "excused": frozenset({"vulnerability-scan"}),
         "failed": (),
         "warned": (),
         "reasons": (),
@@ -80,19 +82,21 @@ def facts(environment: str = "stage", **changes: Any) -> Facts:
         "follows": True,
         "desired": Desired("c" * 40, REPOSITORY, DIGEST, "15", 1, frozenset({pinned}), TREES.manifests),
         "argocd": Application(
-            *("manual-app-stage", "main", "c" * 40, "Synced", "Healthy", "c" * 40, "Succeeded", "c" * 40, ""),
-            *((), False, False, "", ""),
+            *("manual-app-stage", "main", "c" * 40, "Synced", "Healthy", "c" * 40, "Succeeded", "c" * 40),
+            *(False, "", (), False, False, "", ""),
         ),
         "entered": None,
         "asked": "",
         "moved": False,
         "current": True,
+        "asleep": None,
         "pods": pods,
         "answers": {"one": Answer("15", source, environment)},
         "image": Image(DIGEST, "15", source),
         "foreign": (),
         "overrides": Findings(),
         "strays": Findings(),
+        "objects": Findings(),
         "locks": Locks(),
     }
     return Facts(**seen | changes)
@@ -107,10 +111,12 @@ def question(**changes: Any) -> Question:
         "source": decide(facts()),
         "evidence": evidence.Recorded((run(),), (), frozenset({run().hash})),
         "ledger": (run().hash,),
+        "origin": (),
         "approvals": approval.Given((approved(),)),
         "trees": TREES,
         "scope": SCOPE,
-        "authors": frozenset({"ada@example.test"}),
+        "authors": Makers(frozenset({"ada@example.test"})),
+        "keys": (),
         "rules": True,
         "runs": None,
         "in_force": None,
@@ -169,7 +175,7 @@ REFUSED: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
     "PASSED beside a failed test": ("names tests that did not pass", lambda: found(run(failed=("a",)))),
     "PASSED beside an unknown test": ("names tests that did not pass", lambda: found(run(warned=("a",)))),
     "an excuse that pipeline.yaml no longer has": (
-        "stage requires check network-policy, which could not be made",
+        "stage requires check vulnerability-scan, which could not be made",
         lambda: {"pipeline": with_stage(without={})},
     ),
     "evidence of another environment": (
@@ -212,6 +218,10 @@ REFUSED: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
         "evidence sha256:abababababab of stage is on record and not in the registry any more",
         lambda: {"ledger": (run().hash, "ab" * 32)},
     ),
+    "not built by us": (
+        f"{DIGEST[:19]} has no provenance",
+        lambda: {"origin": (f"{DIGEST[:19]} has no provenance that build signed",)},
+    ),
     "evidence that nobody put on record": (
         "the newest test of stage is not on record",
         lambda: {"ledger": ()},
@@ -248,7 +258,7 @@ REFUSED: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
     "approval missing": ("prod needs one approval", lambda: approvals()),
     "approval by the author of the source commit": (
         "an approval by approver@localhost is by an author of it",
-        lambda: {"authors": frozenset({"approver@localhost"})},
+        lambda: {"authors": Makers(frozenset({"approver@localhost"}))},
     ),
     "approval for another change": (
         "is for another change of manual-app-helm/values-prod.yaml",
@@ -303,6 +313,7 @@ def test_refused(case: str) -> None:
         ({"evidence": Unknown("the registry is away")}, "the registry is away"),
         ({"approvals": Unknown("the registry is away")}, "the registry is away"),
         ({"ledger": Unknown("the Git server is away")}, "the Git server is away"),
+        ({"origin": Unknown("the registry is away")}, "the registry is away"),
         ({"source": decide(facts(pods=Unknown("the cluster is away")))}, "stage: the cluster is away"),
         ({"source": decide(facts(argocd=Unknown("Argo CD is away")))}, "stage: Argo CD is away"),
         ({"source": decide(facts(answers={}))}, "stage: pod one does not say what it is"),
@@ -378,28 +389,6 @@ def test_soak_counts_from_the_first_pass() -> None:
     """A second test does not start the soak time again."""
     first = run(finished=NOW - timedelta(hours=3), hash="7" * 64)
     assert gate.decide(question(pipeline=with_stage(soak=90), **found(first, run()))).allowed
-
-
-@pytest.mark.parametrize(
-    ("since", "hours", "zone", "now", "frozen_then"),
-    [
-        ("0 16 * * FRI", 64, "Europe/Berlin", "2026-11-27T14:59:59+00:00", False),
-        ("0 16 * * FRI", 64, "Europe/Berlin", "2026-11-27T15:00:00+00:00", True),
-        ("0 16 * * FRI", 64, "Europe/Berlin", "2026-11-29T12:00:00+00:00", True),
-        ("0 16 * * FRI", 64, "Europe/Berlin", "2026-11-30T06:59:59+00:00", True),
-        ("0 16 * * FRI", 64, "Europe/Berlin", "2026-11-30T07:00:00+00:00", False),
-        ("0 16 * * FRI", 64, "America/New_York", "2026-11-27T15:00:00+00:00", False),
-        # The night in which the clocks go back: four hours are four hours.
-        ("0 0 * * *", 4, "Europe/Berlin", "2026-10-25T01:59:00+00:00", True),
-        ("0 0 * * *", 4, "Europe/Berlin", "2026-10-25T02:01:00+00:00", False),
-        ("0 0 20 12 *", 400, "UTC", "2027-01-02T00:00:00+00:00", True),
-        ("0 0 20 12 *", 400, "UTC", "2027-01-10T00:00:00+00:00", False),
-    ],
-)
-def test_freeze(since: str, hours: float, zone: str, now: str, frozen_then: bool) -> None:
-    """A freeze begins at its moment in its time zone, holds for its hours, and not a second longer."""
-    window = Freeze.model_validate({"from": since, "hours": hours, "zone": zone, "reason": "r"})
-    assert bool(gate.frozen_until(window, datetime.fromisoformat(now))) is frozen_then
 
 
 RULES = SuiteRules(requires=("smoke", "security"), without={"network-policy": "kind"}, maximum_age=1)

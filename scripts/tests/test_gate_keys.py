@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,9 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from delivery.build import image
-from delivery.errors import PlatformError
+from delivery.errors import PlatformError, Refused
 from delivery.parts import openpgp
-from scripts.tests.steps import bare_promote, deploy, prepare, refused
+from delivery.verbs import approve as approving
+from scripts.tests.steps import bare_promote, deploy, prepare, promote, refused
 
 if TYPE_CHECKING:
     from scripts.tests.fake_cluster import FakeCluster
@@ -48,6 +52,25 @@ def garbage(file: Path) -> None:
     file.write_text("not a key\n")
 
 
+def public(file: Path) -> None:
+    file.write_bytes(file.with_suffix(".pub").read_bytes())
+
+
+def expired(file: Path) -> None:
+    """A key that gpg made for one day, years ago."""
+    gpg = shutil.which("gpg")
+    if gpg is None:
+        pytest.skip("no gpg on PATH, which makes a key of the past")
+    with tempfile.TemporaryDirectory(dir="/tmp") as home:  # gpg's socket has a short path
+        command = [gpg, "--homedir", home, "--batch", "--pinentry-mode=loopback", "--passphrase="]
+        then = ["--faked-system-time", "20200101T000000"]
+        new = ["--quick-gen-key", "gate <gate@example.test>", "ed25519", "sign", "1d"]
+        subprocess.run([*command, *then, *new], check=True, capture_output=True)
+        secret = [*command, "--armor", "--export-secret-keys"]
+        file.write_bytes(subprocess.run(secret, check=True, capture_output=True).stdout)
+        subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], check=False, capture_output=True)
+
+
 @pytest.mark.parametrize(
     ("name", "change", "says"),
     [
@@ -59,6 +82,9 @@ def garbage(file: Path) -> None:
         ("gate-stage.asc", garbage, r"gate-stage\.asc holds no OpenPGP certificate of gate-stage"),
         ("gate-stage.key", gone, r"the key of gate-stage is not on this machine: .*gate-stage\.key"),
         ("gate-stage.key", opened, r"the key of gate-stage is readable by others: .*gate-stage\.key"),
+        ("gate-stage.pgp", expired, "the OpenPGP key of gate-stage cannot sign: it expired on 2020-01-02"),
+        ("gate-stage.key", garbage, r"gate-stage\.key holds no private key of gate-stage"),
+        ("gate-stage.key", public, r"gate-stage\.key holds no private key of gate-stage"),
         ("gate-stage.password", opened, "the key of gate-stage is readable by others"),
     ],
     ids=lambda one: one.__name__ if callable(one) else str(one)[:20],
@@ -71,6 +97,30 @@ def test_a_key_that_cannot_be_used(
     prepare(cluster, "stage")
     change(cluster.world.context.site.state / "keys" / name)
     refused(cluster, PlatformError, says, lambda: bare_promote(cluster, "stage"))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (gone, r"the key of approver is not on this machine: .*approver\.key"),
+        (opened, r"the key of approver is readable by others: .*approver\.key"),
+        (garbage, r"approver\.key holds no private key of approver"),
+        (public, r"approver\.key holds no private key of approver"),
+    ],
+    ids=lambda one: one.__name__ if callable(one) else "",
+)
+def test_an_approver_s_key_that_cannot_be_used(
+    cluster: FakeCluster, built: image.Built, change: Callable[[Path], None], says: str
+) -> None:
+    """I approve where my key is not as it must be: I am told which file and why, and nothing is signed."""
+    deploy(cluster)
+    promote(cluster, "stage")
+    context = cluster.world.context
+    prod = context.environment("prod")
+    cluster.world.prove(context.environment("stage"), built.digest)
+    change(context.site.state / "keys" / "approver.key")
+    refused(cluster, PlatformError, says, lambda: approving.run(context, prod, None))
+    refused(cluster, Refused, "prod needs one approval", lambda: bare_promote(cluster, "prod"))
 
 
 def test_a_key_in_a_variable(

@@ -20,7 +20,7 @@ DELIVERY = ROOT / "scripts" / "delivery"
 # From the top. A room uses those below it, and itself; files that stand alone are rooms, too.
 ROOMS = (
     *("cli", "show", "verbs", "gate", "proof", "build", "signed", "desired", "parts"),
-    *("context", "pipeline", "app", "site", "roles", "ground"),
+    *("context", "pipeline", "app", "site", "freeze", "roles", "ground"),
 )
 GROUND = ("progress", "lock", "files", "fields", "wait", "errors")
 

@@ -9,6 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -19,15 +20,15 @@ from delivery import roles
 from delivery.build import image
 from delivery.errors import Refused
 from delivery.files import write_private
-from delivery.parts import openpgp
+from delivery.parts import cosign, openpgp
 from delivery.parts.emergency import Emergency
 from delivery.parts.registry import connect
 from delivery.proof import locks, observe
 from delivery.proof.decide import Proof, Verdict
-from delivery.show import report as showing
-from delivery.signed import entry
+from delivery.show import history as showing
+from delivery.signed import entry, ledger, trail
 from delivery.site import ArgoCD
-from delivery.verbs import report as reporting
+from delivery.verbs import history as reading
 from delivery.verbs import rollback as rolling
 from scripts.tests.fake_cluster import FakeCluster
 from scripts.tests.steps import bare_promote, deploy, promote, proofs, refused
@@ -153,7 +154,21 @@ def no_project(cluster: FakeCluster) -> None:
     del cluster.guard()["AppProject"]["stage"]
 
 
+def verifies_nothing(cluster: FakeCluster) -> None:
+    """One pod of several is enough: what it renders counts as much."""
+    second = deepcopy(cluster.argocd[0])
+    second["metadata"]["name"] = "argocd-repo-server-1"
+    second["spec"]["containers"][0]["env"] = [{"name": "ARGOCD_GPG_ENABLED", "value": "False"}]
+    cluster.argocd.append(second)
+
+
+def switched_off_further_down(cluster: FakeCluster) -> None:
+    cluster.argocd[1]["spec"]["containers"][0]["env"].append({"name": "ARGOCD_GPG_ENABLED", "value": "no"})
+
+
 IN_ALL: dict[Callable[[FakeCluster], None], str] = {
+    verifies_nothing: "pod argocd-repo-server-1, container argocd-repo-server: ARGOCD_GPG_ENABLED is False, so Argo CD",
+    switched_off_further_down: "pod argocd-application-controller-0, .*: ARGOCD_GPG_ENABLED is no, so Argo CD",
     warns: f"{BINDING} manual-app-writers: validationActions is ",
     leaves_prod_out: f"{BINDING} manual-app-writers: matchResources.namespaceSelector.matchExpressions",
     by_label: f"{BINDING} manual-app-namespaces: matchResources is there",
@@ -199,7 +214,7 @@ def test_the_list_of_the_platforms_images_may_be_longer(proven: FakeCluster) -> 
     proven.guard()["ClusterImagePolicy"]["manual-app-platform"] = others
     assert [proof.reasons for proof in proofs(proven).values()] == [()] * 3
     globs.append({"glob": "registry.example/**"})
-    off(proven, "ClusterImagePolicy manual-app-platform lets in registry.example/", "prod")
+    off(proven, "ClusterImagePolicy manual-app-platform lets in registry.example/", "stage", "prod")
 
 
 def no_policy(cluster: FakeCluster) -> None:
@@ -213,6 +228,17 @@ def only_warns(cluster: FakeCluster) -> None:
 def another_key(cluster: FakeCluster) -> None:
     authorities = one(cluster, "ClusterImagePolicy", "manual-app-tested")["spec"]["authorities"]
     authorities[0]["key"]["data"] = authorities[1]["key"]["data"]
+
+
+def any_build(cluster: FakeCluster) -> None:
+    asked = one(cluster, "ClusterImagePolicy", "manual-app-tested")["spec"]["policy"]
+    asked["data"] = asked["data"].replace('not signed("build")', "false")
+
+
+def another_repository(cluster: FakeCluster) -> None:
+    authorities = one(cluster, "ClusterImagePolicy", "manual-app-tested")["spec"]["authorities"]
+    [asked] = next(by for by in authorities if by["name"] == "build")["attestations"]
+    asked["policy"]["data"] = asked["policy"]["data"].replace("git+https://", "git+https://evil.")
 
 
 def passes_all(cluster: FakeCluster) -> None:
@@ -263,25 +289,62 @@ def looks_elsewhere(cluster: FakeCluster) -> None:
     changed(cluster, namespaceSelector={"matchExpressions": [expression]})
 
 
-IN_PROD: dict[Callable[[FakeCluster], None], str] = {
+def set_to(cluster: FakeCluster, **settings: str) -> None:
+    one(cluster, "ConfigMap", "config-policy-controller")["data"] = {
+        name.replace("_", "-"): value for name, value in settings.items()
+    }
+
+
+def unmatched_pass(cluster: FakeCluster) -> None:
+    set_to(cluster, no_match_policy="allow")
+
+
+def unmatched_warn(cluster: FakeCluster) -> None:
+    set_to(cluster, no_match_policy="warn")
+
+
+def empty_policies_pass(cluster: FakeCluster) -> None:
+    set_to(cluster, no_match_policy="deny", fail_on_empty_authorities="F")
+
+
+def no_settings(cluster: FakeCluster) -> None:
+    del cluster.guard()["ConfigMap"]["config-policy-controller"]
+
+
+EVIDENCE: dict[Callable[[FakeCluster], None], str] = {
     no_policy: "ClusterImagePolicy manual-app-tested is not there$",
     only_warns: "ClusterImagePolicy manual-app-tested: mode is warn, Git asks for enforce$",
-    another_key: "ClusterImagePolicy manual-app-tested: authority stage has another key than this site's$",
+    another_key: "ClusterImagePolicy manual-app-tested: authority build has another key than this site's$",
+    any_build: "ClusterImagePolicy manual-app-tested: policy.data",
+    another_repository: r"manual-app-tested: authorities\[build\]\.attestations\[0\]\.policy\.data",
     passes_all: r"ClusterImagePolicy manual-app-tested: authorities\[easy\] is there",
     no_question: "ClusterImagePolicy manual-app-tested: policy is missing",
-    not_included: "Namespace prod: label policy.sigstore.dev/include is missing, it should be true$",
-    excluded: "Namespace prod: label webhooks.knative.dev/exclude is true, it should not be there$",
     no_webhook: "ValidatingWebhookConfiguration policy.sigstore.dev is not there$",
     lets_through: "ValidatingWebhookConfiguration policy.sigstore.dev: failurePolicy is Ignore",
     asks_nothing: "ValidatingWebhookConfiguration policy.sigstore.dev is not asked about new pods$",
     never_matches: "policy.sigstore.dev: matchConditions are others than those of policy/policy-controller$",
-    looks_elsewhere: "policy.sigstore.dev: namespaceSelector leaves prod out$",
+    unmatched_pass: "ConfigMap config-policy-controller: no-match-policy is allow, it should be deny$",
+    unmatched_warn: "ConfigMap config-policy-controller: no-match-policy is warn, it should be deny$",
+    empty_policies_pass: "config-policy-controller: fail-on-empty-authorities is F, it should be true$",
+    no_settings: "ConfigMap config-policy-controller is not there$",
+    looks_elsewhere: "policy.sigstore.dev: namespaceSelector leaves (stage|prod) out$",
+}
+IN_PROD: dict[Callable[[FakeCluster], None], str] = {
+    not_included: "Namespace prod: label policy.sigstore.dev/include is missing, it should be true$",
+    excluded: "Namespace prod: label webhooks.knative.dev/exclude is true, it should not be there$",
 }
 
 
-@pytest.mark.parametrize("change", IN_PROD, ids=lambda change: change.__name__)
+@pytest.mark.parametrize("change", EVIDENCE, ids=lambda change: change.__name__)
 def test_what_asks_for_evidence(cluster: FakeCluster, change: Callable[[FakeCluster], None]) -> None:
     """Where only what is tested may run: policy-controller's policy, its keys and its webhook are as they must be."""
+    change(cluster)
+    off(cluster, EVIDENCE[change], "stage", "prod")
+
+
+@pytest.mark.parametrize("change", IN_PROD, ids=lambda change: change.__name__)
+def test_where_evidence_is_asked(cluster: FakeCluster, change: Callable[[FakeCluster], None]) -> None:
+    """The labels by which policy-controller is asked about a namespace are that environment's own."""
     change(cluster)
     off(cluster, IN_PROD[change], "prod")
 
@@ -298,8 +361,57 @@ def test_the_keys_that_argo_cd_takes_commits_by(cluster: FakeCluster, tmp_path: 
     off(cluster, f"ConfigMap argocd-gpg-keys-cm has another certificate under {key}$", "prod")
     keyring["data"] = {name: text for name, text in certificates.items() if name != key}
     off(cluster, f"ConfigMap argocd-gpg-keys-cm has no key {key}", "prod")
-    cluster.guard()["ConfigMap"].clear()
+    del cluster.guard()["ConfigMap"]["argocd-gpg-keys-cm"]
     off(cluster, "ConfigMap argocd-gpg-keys-cm is not there$", "stage", "prod")
+
+
+def from_a_config_map(container: Object) -> None:
+    container["env"] = [
+        {"name": "ARGOCD_GPG_ENABLED", "valueFrom": {"configMapKeyRef": {"name": "x", "key": "y"}}}
+    ]
+
+
+def from_another_variable(container: Object) -> None:
+    container["env"] = [{"name": "ARGOCD_GPG_ENABLED", "value": "$(OTHER)"}]
+
+
+def from_many(container: Object) -> None:
+    container |= {"env": [], "envFrom": [{"secretRef": {"name": "x"}}]}
+
+
+@pytest.mark.parametrize(
+    "change", [from_a_config_map, from_another_variable, from_many], ids=lambda one: one.__name__
+)
+def test_a_switch_that_cannot_be_seen(proven: FakeCluster, change: Callable[[Object], None]) -> None:
+    """Whether Argo CD verifies commits is said elsewhere than in its pods: UNKNOWN, and what to do about it."""
+    change(proven.argocd[0]["spec"]["containers"][0])
+    found = proofs(proven)
+    assert {name for name, one in found.items() if one.verdict is Verdict.UNKNOWN} == {"stage", "prod"}
+    assert all("comes from elsewhere, say it in place: true" in one for one in found["prod"].unknowns)
+
+
+def test_argo_cd_as_it_comes(proven: FakeCluster) -> None:
+    """Where nobody says anything, Argo CD verifies; a pod that ended, or of something else, has no say."""
+    for pod in proven.argocd:
+        pod["spec"]["containers"][0]["env"] = []
+    for labels, phase in (({}, "Running"), (proven.argocd[0]["metadata"]["labels"], "Failed")):
+        other = deepcopy(proven.argocd[0])
+        other["metadata"]["labels"], other["status"]["phase"] = labels, phase
+        other["spec"]["containers"][0]["env"] = [{"name": "ARGOCD_GPG_ENABLED", "value": "false"}]
+        proven.argocd.append(other)
+    assert [one.reasons for one in proofs(proven).values()] == [()] * 3
+
+
+def test_argo_cd_that_is_not_found(proven: FakeCluster) -> None:
+    """No pod that verifies is there, or nobody may look: UNKNOWN, with the label, or with who gives the right."""
+    proven.argocd.pop(0)
+    asleep, said = proofs(proven)["stage"].unknowns
+    assert asleep == "Argo CD's repo-server does not run: it sees and changes nothing"
+    assert said.endswith(
+        "no pod with the label app.kubernetes.io/name=argocd-repo-server, which verifies commits"
+    )
+    proven.denied = {"argocd-gpg-keys-cm"}
+    assert any("(policy/roles.yaml gives the deployer that right)" in one for one in stage(proven).unknowns)
 
 
 @pytest.mark.parametrize(
@@ -308,9 +420,10 @@ def test_the_keys_that_argo_cd_takes_commits_by(cluster: FakeCluster, tmp_path: 
         ("validatingadmissionpolicies", {"stage", "prod"}),
         ("validatingadmissionpolicybindings", {"stage", "prod"}),
         ("appprojects", {"stage", "prod"}),
-        ("configmaps", {"stage", "prod"}),
-        ("clusterimagepolicies", {"prod"}),
-        ("validatingwebhookconfigurations", {"prod"}),
+        ("argocd-gpg-keys-cm", {"stage", "prod"}),
+        ("config-policy-controller", {"stage", "prod"}),
+        ("clusterimagepolicies", {"stage", "prod"}),
+        ("validatingwebhookconfigurations", {"stage", "prod"}),
     ],
 )
 def test_a_lock_that_may_not_be_looked_at(proven: FakeCluster, resource: str, environments: set[str]) -> None:
@@ -323,14 +436,16 @@ def test_a_lock_that_may_not_be_looked_at(proven: FakeCluster, resource: str, en
 
 
 def test_few_reads(proven: FakeCluster) -> None:
-    """What holds in the whole cluster is read once for all environments, and for the first one nothing is read."""
+    """What holds in the whole cluster is read once for all environments; of the first one only whether Argo CD runs."""
     proofs(proven)
     whole = [path for path in proven.asked if "admission" in path or "imagepol" in path or "appproj" in path]
     assert len(whole) == len(set(whole)) == 5
+    of_argocd = [path for path in proven.asked if "/argocd/pods" in path or "-cm" in path]
+    assert len(of_argocd) == len(set(of_argocd)) == 2
     proven.asked.clear()
     context = proven.world.context
     observe.proofs(context, [context.environment("dev")])
-    assert not any("admission" in path or "configmaps" in path for path in proven.asked)
+    assert not any("admission" in path or "-cm" in path for path in proven.asked)
 
 
 def test_argo_cd_in_another_cluster(cluster: FakeCluster) -> None:
@@ -427,6 +542,14 @@ def test_an_emergency_that_is_over(
     assert [one.release.form for one in entries] == ["promotion", way]
     bare_promote(proven, "stage")
     assert entered(proven, built.digest) == entries, "once is enough"
+    [line] = trail.read(context, [context.environment("stage")]).lines
+    assert (line.state, line.held.entry, line.at) == ("VERIFIED", entries[0].hash, entries[0].at), (
+        "as it came in"
+    )
+    with ledger.opened(context) as book:
+        [kept] = book.statements([("stage", line.record.commit)]).values()
+    hashes = {cosign.envelope(one).hash for one in kept}
+    assert hashes >= {one.hash for one in entries}, "the first one, and what was signed anew"
 
 
 def entered(cluster: FakeCluster, digest: str) -> tuple[entry.Entry, ...]:
@@ -471,8 +594,8 @@ def test_history_tells_of_emergencies(proven: FakeCluster, capsys: pytest.Captur
     annotate(proven, "stage", now="eve@example.org 2026-11-28T12:00:00Z the database is full")
     annotate(proven, "prod", over="bob 2026-11-27T12:00:00Z a leak until 2026-11-27T12:30:00Z")
     context = proven.world.context
-    document = showing.history_document(reporting.history(context, 20))
-    assert (document["schema"], len(document["changes"])) == ("delivery/history/v1", 3)
+    document = showing.document(reading.history(context, 20))
+    assert (document["schema"], len(document["changes"])) == ("delivery/history/v2", 3)
     assert document["emergencies"] == [
         {
             "environment": "stage",
@@ -492,7 +615,7 @@ def test_history_tells_of_emergencies(proven: FakeCluster, capsys: pytest.Captur
         },
     ]
     annotate(proven, "prod", over="nonsense")
-    showing.print_history(reporting.history(context, 20))
+    showing.print_history(reading.history(context, 20))
     out = capsys.readouterr().out
-    assert re.search("stage +2026-11-28.* is on +eve@example.org +the database is full", out)
+    assert "2026-11-28 12:00  stage  EMERGENCY of eve@example.org, is on: the database is full" in out
     assert "prod: emergencies are not known: an emergency that cannot be read: 'nonsense'" in out

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import tarfile
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from delivery.desired.manifests import Desired
 from delivery.errors import BadInput, NotReached
-from delivery.parts import argocd, git
+from delivery.parts import argocd, documents, git
 from delivery.proof import observe
 from delivery.proof.decide import Pod
 from delivery.site import GitServer
@@ -70,15 +71,17 @@ def test_a_git_server_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_clone_that_was_broken_off_is_not_in_the_way(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What an attempt left is gone before the next one: the second attempt is a clone like any other."""
+    """What an attempt left does not matter to the next one: the second attempt makes a clone like any other."""
     ask, broken = git._git, []
 
-    def breaks_off_once(arguments: list[str], seconds: float) -> bytes:
-        if "clone" in arguments and not broken:
-            broken.append(Path(arguments[-1]))
-            (broken[0] / ".git").mkdir(parents=True)
+    def breaks_off_once(arguments: list[str], *rest: Any) -> bytes:
+        if "fetch" in arguments and not broken:
+            broken.append(Path(arguments[arguments.index("-C") + 1]))
+            packs = broken[0] / ".git" / "objects" / "pack"
+            packs.mkdir(parents=True, exist_ok=True)
+            (packs / "tmp_pack_half").write_bytes(b"PACK")
             raise git.ServerUnreachable("the remote end hung up", "again")
-        return ask(arguments, seconds)
+        return ask(arguments, *rest)
 
     monkeypatch.setattr(git, "_git", breaks_off_once)
     with git.clone(world.context.site.git, "main") as repository:
@@ -317,3 +320,33 @@ def test_rollout() -> None:
     assert not done(pod("a", DIGEST), pod("old", other))
     assert not done(pod("a", DIGEST), pod("b", DIGEST, ready=False))
     assert not done(pod("a", DIGEST, terminating=True))
+
+
+def test_manifests_are_read_as_they_are_meant() -> None:
+    """Empty documents do not count, a plain equals sign is one, and nothing but data is made of a text."""
+    assert documents.every("---\na: =\n---\n---\nb: 1\n") == [{"a": "="}, {"b": 1}]
+    assert documents.one(b"a: [x]") == {"a": ["x"]}
+    with pytest.raises(documents.Malformed):
+        documents.one("a: !!python/object/apply:os.getcwd []")
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["this Python", "before 3.11.4"])
+def test_a_link_that_leads_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: bool) -> None:
+    """A commit's files are read as they are, by every Python from 3.11 on; a link to a file of this machine is not."""
+    if old:
+        monkeypatch.delattr(tarfile, "data_filter")
+    repository = git.Repository(tmp_path / "repository", GitServer(url="https://git.example/app.git"))
+    repository.path.mkdir()
+    repository.raw("init", "--quiet")
+    chart = repository.path / "chart"
+    chart.mkdir()
+    (chart / "Chart.yaml").write_text("name: app\n")
+    repository.raw("add", "--all")
+    plain = repository.commit_on("", "a chart", ("me", "me@example.org"))
+    assert (repository.export(plain, "chart", tmp_path / "plain") / "Chart.yaml").read_text() == "name: app\n"
+    (chart / "secret").symlink_to("/etc/hostname")
+    repository.raw("add", "--all")
+    linked = repository.commit_on(plain, "a link", ("me", "me@example.org"))
+    with pytest.raises(BadInput, match=r"chart of commit .* has a link that leads out of it"):
+        repository.export(linked, "chart", tmp_path / "linked")
+    assert not (tmp_path / "linked" / "chart" / "secret").exists()

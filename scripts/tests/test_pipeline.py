@@ -8,6 +8,7 @@ from delivery import pipeline
 from delivery.errors import BadInput
 
 ROOT = Path(__file__).resolve().parents[2]
+WEEKEND = "{ from: '0 16 * * FRI', zone: UTC, hours: 64, reason: the weekend }"
 TEXT = (ROOT / "pipeline.yaml").read_text()
 
 
@@ -49,9 +50,9 @@ def test_unknown_environment() -> None:
     [
         ("    namespace: stage\n", "    namespace: stage\n    gate: none\n", "gate: none", "Extra inputs"),
         ("    namespace: stage\n", "    namespace: stage\n    source: dev\n", "source: dev", "Extra inputs"),
-        ("admits: pinned", "admits: most", "admits: most", "'anything', 'pinned' or 'tested'"),
+        ("admits: anything", "admits: most", "admits: most", "'anything', 'pinned' or 'tested'"),
         ("admits: anything", "admits: tested", 1, "dev comes first"),
-        ("admits: tested", "admits: tested\n    sync: automatic", "sync: automatic", "Extra inputs"),
+        ("admits: anything", "admits: pinned\n    sync: automatic", "sync: automatic", "Extra inputs"),
         ("    namespace: prod\n", "    namespace: stage\n", 1, "share one namespace"),
         ("registry: 15001", "registry: 5001", 1, "a port is used twice"),
         ("registry: 15001", "registry: none", "registry: none", "valid integer"),
@@ -65,10 +66,18 @@ def test_unknown_environment() -> None:
         ),
         ("dev: 18081, ", "", 1, "one port for each of dev, stage, prod"),
         ("rollout: 180", "rollout: 0", "rollout: 0", "greater than 0"),
+        (
+            "freeze: []",
+            f"freeze: [{WEEKEND}, {WEEKEND.replace('weekend', 'same')}]",
+            "freeze",
+            "the freeze from '0 16 . . FRI' is there twice",
+        ),
         ("path: manual-app-helm", "path: ../elsewhere", "path: ../elsewhere", "pattern"),
         ("first_build_number: 15", "first_build_number: '15'", "first_build_number", "integer"),
         ("image:\n", "image: [\n", "first_build_number", "not YAML"),
         ("git:\n", "image:\n", "image:", "not YAML"),
+        ("strategy: manual-promotion", "strategy: by-hand", "strategy: by-hand", "'release-branch'"),
+        ("branch: main", "branch: release", 1, "the branch of the strategy release-branch"),
     ],
 )
 def test_wrong_pipeline(tmp_path: Path, before: str, after: str, line: int | str, says: str) -> None:

@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from delivery.build import image
+from delivery.build import image, provenance
 from delivery.errors import BadInput, NotReached, Refused
 from delivery.parts import values
 from delivery.proof.decide import Verdict
 from delivery.show import page, report
+from delivery.signed import statements
 from delivery.verbs import report as reporting
 from scripts.tests.fake_cluster import REPOSITORY, connect
 from scripts.tests.steps import (
     bare_promote,
     deploy,
+    originate,
     prepare,
     promote,
     proofs,
@@ -162,6 +164,7 @@ def test_an_index_goes_all_the_way(cluster: FakeCluster, shelf: Shelf, shown: st
     amd = put(cluster, shelf, "15")
     arm = shelf.push("15", amd.revision, architecture="arm64")
     digest = shelf.index({amd.digest: "linux/amd64", arm: "linux/arm64"}, amd.revision, "15")
+    originate(cluster, digest, amd.revision)
     cluster.shows = amd.digest if shown == "child" else ""
     deploy(cluster)
     assert promote(cluster, "stage").digest == digest
@@ -191,6 +194,26 @@ def test_a_moved_tag(cluster: FakeCluster, built: image.Built, shelf: Shelf) -> 
     found = proofs(cluster)["dev"]
     assert found.verdict is Verdict.MISMATCH
     assert any("tag 15 points to" in reason for reason in found.mismatches)
+
+
+def test_what_we_did_not_build_goes_nowhere(cluster: FakeCluster, built: image.Built, shelf: Shelf) -> None:
+    """An image that was pushed by hand for our commit, and tested, goes no further: no provenance, or another's."""
+    digest = shelf.push("16", built.revision, "16", layer=b"by hand")
+    cluster.revisions["16"] = built.revision
+    deploy(cluster, digest)
+    context, no = cluster.world.context, f"{digest[:19]} has no provenance that build signed"
+    refused(cluster, Refused, no, lambda: promote(cluster, "stage"))
+    ours = provenance.provenance(context, built.revision, {}, {}, "", "")
+    statements.put(context, digest, statements.PROVENANCE, ours, "dev")
+    refused(cluster, Refused, no, lambda: bare_promote(cluster, "stage"))
+    theirs = json.loads(json.dumps(ours).replace(context.site.git.for_argocd, "https://git.example/evil.git"))
+    strange = ours | {"runDetails": {"builder": {"id": "somebody"}}}
+    for one in (theirs, strange, {"runDetails": "none"}):
+        statements.put(context, digest, statements.PROVENANCE, one, "build")
+        why = f"the provenance of {digest[:19]} is not that of a build of git\\+"
+        refused(cluster, Refused, why, lambda: bare_promote(cluster, "stage"))
+    originate(cluster, digest, built.revision)
+    assert bare_promote(cluster, "stage").digest == digest
 
 
 def test_source_that_runs_something_else(cluster: FakeCluster, built: image.Built) -> None:
@@ -355,6 +378,9 @@ def test_history_and_status(
     assert "stage can take build 15: delivery promote stage" in capsys.readouterr().out
     document = report.report_document(context.site, reporting.report(context))
     assert [one["newest"] and one["newest"]["result"] for one in document["tests"]] == ["PASSED"]
+    [lead] = document["lead_times"]
+    assert (lead["build"], lead["environment"], lead["digest"]) == ("15", "dev", built.digest)
+    assert lead["seconds"] > 0
     text = page.html(document)
     assert f"manual-app@{built.digest}" in text
     assert "delivery promote stage" in text

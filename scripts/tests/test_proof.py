@@ -48,6 +48,7 @@ ARGOCD = Application(
     told=COMMIT,
     operation="Succeeded",
     operation_revision=COMMIT,
+    automated=True,
     message="",
     errors=(),
     syncing=False,
@@ -65,12 +66,14 @@ GOOD = Facts(
     moved=False,
     argocd=ARGOCD,
     current=True,
+    asleep=None,
     pods=(pod("a"), pod("b"), pod("db", DATABASE, "postgresql"), MIGRATED),
     answers={name: Answer("15", REVISION, "stage") for name in "ab"},
     image=Image(DIGEST, "15", REVISION),
     foreign=(),
     overrides=Findings(),
     strays=Findings(),
+    objects=Findings(),
     locks=Locks(),
 )
 
@@ -289,6 +292,10 @@ UNKNOWNS: dict[str, tuple[Facts, str]] = {
     "a replica did not answer": (
         replace(GOOD, answers=dict(GOOD.answers) | {"b": Unknown("timeout")}),
         "pod b does not say what it is: timeout",
+    ),
+    "Argo CD does not run": (
+        replace(GOOD, asleep=Unknown("Argo CD's repo-server does not run")),
+        "Argo CD's repo-server does not run",
     ),
     "Argo CD is behind": (replace(GOOD, current=False), "Git asks for something newer"),
     "Argo CD is syncing": (argocd(syncing=True), "still syncing"),

@@ -165,7 +165,7 @@ def test_the_tester_never_comes_into_the_last_environment() -> None:
     given = {
         one["metadata"]["namespace"] for one in manifests if one["metadata"]["name"] == "manual-app-tester"
     }
-    assert given == {"dev", "stage", "kube-system"}
+    assert given == {"dev", "stage"}
 
 
 WRITE = {"create", "update", "patch", "delete"}
@@ -269,7 +269,7 @@ def test_what_each_role_is_given(
 
 
 def test_the_deployer_only_asks_and_moves_applications() -> None:
-    """The verbs' own login reads, asks a replica by GET, and patches our Applications: it writes nothing else."""
+    """The verbs' own login reads, asks a replica by GET, patches our Applications and guarded projects, no more."""
     writes = []
     for one in rendered():
         if one["kind"] in ("Role", "ClusterRole") and one["metadata"]["name"] == "manual-app-deployer":
@@ -277,7 +277,8 @@ def test_the_deployer_only_asks_and_moves_applications() -> None:
                 if set(rule["verbs"]) - {"get", "list", "watch"}:
                     writes.append((rule["resources"], rule["resourceNames"], rule["verbs"]))
     names = [one.application for one in PIPELINE.environments]
-    assert writes == [(["applications"], names, ["patch"])]
+    guarded = [one.namespace for one in PIPELINE.environments if one.guarded]
+    assert writes == [(["applications"], names, ["patch"]), (["appprojects"], guarded, ["patch"])]
 
 
 def test_one_environment_guards_nothing_and_gives_nobody_too_much() -> None:

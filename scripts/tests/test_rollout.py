@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from delivery.build import image
-from delivery.errors import NotReached
+from delivery.errors import NotReached, PlatformError
 from delivery.proof.decide import Verdict
+from delivery.verbs import promote as promoting
 from delivery.verbs import rollout
-from scripts.tests.fake_cluster import FakeCluster
-from scripts.tests.steps import deploy, promote, proofs, put
+from scripts.tests.fake_cluster import LABEL, FakeCluster, part
+from scripts.tests.steps import deploy, promote, proofs, put, refused
 
 if TYPE_CHECKING:
     from conftest import Shelf
@@ -80,3 +81,24 @@ def test_argo_cd_that_does_not_settle(cluster: FakeCluster, built: image.Built) 
     cluster.settles = False
     with pytest.raises(NotReached, match=r"is Synced and Healthy: not within 1 s; last seen: .*Progressing"):
         deploy(cluster)
+
+
+@pytest.mark.parametrize("name", ["application-controller", "repo-server"])
+@pytest.mark.parametrize("gone", [True, False], ids=["gone", "not ready"])
+def test_argo_cd_that_does_not_run(cluster: FakeCluster, built: image.Built, name: str, gone: bool) -> None:
+    """What nobody would act on is not asked for: exit 4 before anything is written, and nothing is PROVEN meanwhile."""
+    deploy(cluster)
+    pods = list(cluster.argocd)
+    others = [one for one in pods if not one["metadata"]["labels"][LABEL].endswith(name)]
+    cluster.argocd = others if gone else [*others, part(name, "False")]
+    says = f"Argo CD's {name} does not run: it sees and changes nothing"
+    error = refused(cluster, PlatformError, says, lambda: deploy(cluster))
+    assert error.exit_code == 4
+    refused(cluster, PlatformError, says, lambda: promote(cluster, "stage"))
+    context = cluster.world.context
+    refused(cluster, PlatformError, says, lambda: promoting.preview(context, context.environment("stage")))
+    found = proofs(cluster)
+    assert all(one.verdict is not Verdict.PROVEN for one in found.values())
+    assert found["dev"].reasons == (says,)
+    cluster.argocd = pods
+    assert promote(cluster, "stage").new

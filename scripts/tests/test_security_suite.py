@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import os
+import subprocess
 import sys
 import tarfile
 import threading
@@ -23,6 +24,7 @@ from delivery.site import ImageRepository
 from e2e.suites.outcome import Unknown
 from e2e.suites.security import box, debian, inside
 
+ROOT = Path(__file__).resolve().parents[2]
 DIGEST = f"sha256:{'a' * 64}"
 IMAGE = f"localhost:5001/manual-app@{DIGEST}"
 
@@ -285,3 +287,53 @@ def test_an_installer_in_the_image_is_seen(tmp_path: Path) -> None:
     ]
     below = inside.packages(os.path.realpath(sys.executable))
     assert [set(one) for one in below.values()] == [{"python", "installers"}]
+
+
+STANDS_STILL = """
+import os, threading
+import pytest
+from e2e.suites import conftest
+
+conftest.leave_the_environment_alone()
+over, wrong = threading.Event(), []
+
+def walk():
+    while not over.is_set():
+        try:
+            dict(os.environ.items())  # as requests does for each question
+        except KeyError as error:
+            wrong.append(error)
+
+thread = threading.Thread(target=walk)
+thread.start()
+
+@pytest.mark.parametrize("number", range(300))
+def test_nothing(number):
+    assert "PYTEST_CURRENT_TEST" not in os.environ
+
+def test_nobody_stumbled():
+    over.set()
+    thread.join()
+    assert wrong == []
+"""
+
+
+def test_the_environment_stands_still(tmp_path: Path) -> None:
+    """A question that is asked beside the tests never fails because pytest changes the environment meanwhile."""
+    (tmp_path / "test_it.py").write_text(STANDS_STILL)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-c",
+        "/dev/null",
+        str(tmp_path),
+    ]
+    environment = {name: said for name, said in os.environ.items() if not name.startswith("PYTEST")}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -196,8 +198,6 @@ def test_a_run_leaves_evidence(
     assert (found.result, found.hash) == (result, tested.evidence)
     assert reason is None or any(reason in one for one in found.reasons)
     [file] = (cluster.world.context.site.state / "statements").rglob("dev-*.json")
-    import base64
-
     said: dict[str, Any] = json.loads(base64.b64decode(json.loads(file.read_bytes())["payload"]))["predicate"]
     assert said["run"]["revision"] == cluster.world.head()
     [before] = said["run"]["pods"]["before"]
@@ -269,6 +269,52 @@ def test_what_is_not_tested(cluster: FakeCluster, built: image.Built) -> None:
     refused(cluster, Refused, "dev does not run what Git asks for", lambda: run(cluster))
     cluster.pods["dev"] = []
     refused(cluster, NotReached, "dev does not run what Git asks for", lambda: run(cluster))
+
+
+def test_junit_is_written_beside_the_evidence(
+    cluster: FakeCluster, built: image.Built, tmp_path: Path
+) -> None:
+    """A CI system gets how each test ended as JUnit's XML; the evidence is that of a run without it."""
+    suite(cluster, HALF)
+    deploy(cluster)
+    context, junit = cluster.world.context, tmp_path / "reports" / "dev.xml"
+    plain = run(cluster)
+    tested = testing.run(context, context.environment("dev"), (), junit)
+    assert tested.judgement == plain.judgement
+    root = ElementTree.fromstring(junit.read_text())  # noqa: S314 - pytest wrote it
+    [found] = root.iter("testsuite")
+    assert (found.get("name"), found.get("tests"), found.get("failures")) == ("dev", "2", "1")
+    assert {one.get("name"): [child.tag for child in one] for one in found} == {
+        "test_good": [],
+        "test_bad": ["failure"],
+    }
+    for file in (context.site.state / "statements").rglob("dev-*.json"):
+        assert b"junit" not in base64.b64decode(json.loads(file.read_bytes())["payload"]).lower()
+
+
+def test_an_old_junit_file_is_not_taken_for_this_run(
+    cluster: FakeCluster, built: image.Built, tmp_path: Path
+) -> None:
+    """A run of which nothing is known leaves no file: that of the run before would be read as its own."""
+    suite(cluster, "raise SystemExit\n")
+    deploy(cluster)
+    context, junit = cluster.world.context, tmp_path / "dev.xml"
+    junit.write_text("<testsuites/>")
+    with pytest.raises(NotReached):
+        testing.run(context, context.environment("dev"), (), junit)
+    assert not junit.exists() or "<testsuites/>" not in junit.read_text()
+
+
+def test_a_junit_file_that_cannot_be(cluster: FakeCluster, built: image.Built, tmp_path: Path) -> None:
+    """A folder in its place is bad input, said before anything is tested."""
+    suite(cluster, HALF)
+    deploy(cluster)
+    context = cluster.world.context
+    refused(
+        *(cluster, BadInput, "cannot be written: "),
+        lambda: testing.run(context, context.environment("dev"), (), tmp_path),
+    )
+    assert fetched(cluster.world, built.digest) == evidence.Recorded()
 
 
 HALF = "def test_good(): pass\ndef test_bad(): assert 0, 'it broke'\n"

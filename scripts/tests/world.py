@@ -14,6 +14,7 @@ from delivery.desired import manifests, tree
 from delivery.parts.git import Repository
 from delivery.pipeline import Environment
 from delivery.signed import evidence
+from delivery.signed.measurements import Measurement
 from delivery.site import LocalSite
 
 if TYPE_CHECKING:
@@ -48,6 +49,26 @@ spec:
           image: {{ .Values.image.repository }}@{{ .Values.image.digest }}
 """
 
+# What stands beside it.
+BESIDE = """\
+apiVersion: v1
+kind: Service
+metadata: {name: manual-app, labels: {app.kubernetes.io/name: manual-app}}
+spec:
+  selector: {app.kubernetes.io/name: manual-app}
+  ports: [{port: 80, targetPort: 8080}]
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: rates}
+data: {rates.yaml: "EUR: 1"}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: default-deny}
+spec: {podSelector: {}, policyTypes: [Ingress, Egress]}
+"""
+
 # A team's own site, as it stands in pipeline.yaml.
 SITE = f"""
   - name: team
@@ -69,6 +90,7 @@ COMMITS = ", commits: {{ key: {1}/{0}.pgp, public: {1}/{0}.asc }}"
 # What people keep of the locks, beside what is generated.
 KEPT = (
     *("policy/pinned-images.yaml", "policy/policy-controller/validating-webhook.yaml"),
+    *("policy/policy-controller/config.yaml",),
     "argocd/projects/kinds.yaml",
 )
 SIGNERS = ("build", "dev", "stage", "prod", "gate-stage", "gate-prod", "approver")
@@ -108,6 +130,7 @@ def begin(folder: Path) -> None:
         "manual-app-helm/Chart.yaml": "apiVersion: v2\nname: manual-app\nversion: 0.1.0\n",
         "manual-app-helm/values.yaml": 'replicas: 1\nimage: {repository: ""}\n',
         "manual-app-helm/templates/app.yaml": DEPLOYMENT,
+        "manual-app-helm/templates/beside.yaml": BESIDE,
         **{
             f"manual-app-helm/values-{name}.yaml": VALUES.format(name=name, replicas=replicas)
             for name, replicas in (("dev", 1), ("stage", 2), ("prod", 2))
@@ -200,8 +223,13 @@ class World:
         tests: dict[str, str] | None = None,
         ago: timedelta = timedelta(),
         changed: tuple[str, ...] = (),
+        at: str = "",
+        measured: tuple[Measurement, ...] = (),
     ) -> dict[str, Any]:
-        """What a run says: one test for each suite, all passed; `tests` changes the outcome of a suite's."""
+        """What a run says: one test for each suite, all passed; `tests` changes the outcome of a suite's.
+
+        It was of what a commit has, the newest on main without one.
+        """
         outcomes = dict.fromkeys(environment.tests.requires, "passed") | (tests or {})
         run = [
             evidence.Test(id=f"{suite}/test_it.py::test_it", suite=suite, check="it", outcome=outcome)
@@ -209,7 +237,7 @@ class World:
             if outcome != "absent"
         ]
         finished = datetime.now(UTC) - ago
-        server, head = Repository(self.server), self.head()
+        server, head = Repository(self.server), at or self.head()
         try:
             rendered = manifests.at(self.context, server, environment, head).manifests
         except manifests.NothingYet:
@@ -219,6 +247,7 @@ class World:
             *(self.context, environment, evidence.judge(environment.tests, run, changed), trees),
             tuple(sorted(test.id for test in run)),
             *(head, head, evidence.Pods(before=(), after=()), finished, finished),
+            measured=measured,
         )
 
     def prove(self, environment: Environment, digest: str, **circumstances: Any) -> dict[str, Any]:

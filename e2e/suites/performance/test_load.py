@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,15 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from delivery.signed.measurements import Bucket, Measurement
 from e2e.suites.customer import Token
 from e2e.suites.results import Results
 from e2e.suites.target import Target
 
 HERE = Path(__file__).parent
 SPARE = 30  # seconds for Locust to start and to stop
+# Milliseconds at which the buckets end that the evidence keeps.
+BUCKETS = (*(step * 10**power for power in range(4) for step in (1, 1.5, 2, 3, 5, 7)), 10000)
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,15 @@ def load(
     results: Results,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Load:
-    """One run of Locust; its histogram is kept with the results."""
+    """One run of Locust; every answer's time is kept with the results, and buckets of them in the evidence."""
     asked = YAML(typ="safe").load((HERE / "thresholds.yaml").read_text(encoding="utf-8"))
     if target.pods("rates"):
         request.getfixturevalue("stand_in")  # where there is one, it must behave
     file = results.artifact("performance/histogram.json")
     measured = _locust(target.url, token, asked, tmp_path_factory.mktemp("locust") / "stats")
     file.write_text(json.dumps(asdict(measured)) + "\n", encoding="utf-8")
+    for one in measurements(measured):
+        results.measure(one)
     return measured
 
 
@@ -95,6 +100,39 @@ def percentile(histogram: Mapping[int, int], percent: float) -> int:
         if seen >= needed:
             return milliseconds
     return 0
+
+
+def measurements(load: Load) -> Iterator[Measurement]:
+    """What the evidence says of a load: each step's latencies, the errors and the throughput, with their thresholds."""
+    asked, suite = load.asked, HERE.name
+    for name, step in load.steps.items():
+        yield Measurement(
+            suite=suite,
+            name=name,
+            statistic="p95",
+            unit="ms",
+            value=step.p95,
+            at_most=asked["p95_milliseconds"],
+            buckets=tuple(buckets(step.histogram)),
+        )
+    rate = load.failures / load.requests if load.requests else 1.0
+    yield Measurement(suite=suite, name="failed requests", unit="1", value=rate, at_most=asked["error_rate"])
+    yield Measurement(
+        suite=suite,
+        name="requests",
+        unit="1/s",
+        value=load.requests_per_second,
+        at_least=asked["requests_per_second"],
+    )
+
+
+def buckets(histogram: Mapping[int, int]) -> Iterator[Bucket]:
+    """How many answers came within each bound of BUCKETS and not within the one before; the last has no bound."""
+    before = 0
+    for upper in (*BUCKETS, None):
+        within = sum(n for ms, n in histogram.items() if upper is None or ms <= upper)
+        yield Bucket(upper=upper, count=within - before)
+        before = within
 
 
 def _locust(url: str, token: Token, asked: Mapping[str, float], file: Path) -> Load:

@@ -20,7 +20,7 @@ class Asked:
 
     inside: Future[dict[str, Facts]]
     leaking: Future[list[str]]
-    reached: Future[list[str]]
+    reach: Future[network.Reach]
     updates: Future[list[str]]
     bill: Future[Facts]
 
@@ -33,7 +33,7 @@ def asking(target: Target) -> Iterator[Asked]:
         yield Asked(
             inside=inside,
             leaking=pool.submit(logs.leaking, target),
-            reached=pool.submit(network.reached, target),
+            reach=pool.submit(network.look, target),
             updates=pool.submit(lambda: debian.pending(target, *_debian(inside.result()))),
             bill=pool.submit(sbom.fetch, target),
         )

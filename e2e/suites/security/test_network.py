@@ -1,4 +1,4 @@
-"""Security: one environment cannot reach into another, where the cluster's network enforces policies."""
+"""Security: an environment reaches what it needs, and nothing of another environment."""
 
 import pytest
 
@@ -16,6 +16,13 @@ def test_policies_exist(target: Target) -> None:
 
 @pytest.mark.check("network-policy")
 def test_policies_are_enforced(asked: Asked) -> None:
-    """From this environment, no pod of another one can be reached: neither the service nor its database."""
-    reached = asked.reached.result()
+    """From this environment, nothing of another one is reached: no pod, no Service, no port of the node."""
+    reached = asked.reach.result().others()
+    assert not reached, f"reached: {', '.join(reached)}"
+
+
+@pytest.mark.check("network-policy-here")
+def test_pods_reach_what_they_need(asked: Asked) -> None:
+    """The app reaches its database, its rates and DNS, and no other pod; its stand-in reaches nobody."""
+    reached = asked.reach.result().here
     assert not reached, f"reached: {', '.join(reached)}"

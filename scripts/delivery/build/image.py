@@ -17,8 +17,9 @@ from delivery.files import write_private
 from delivery.lock import alone
 from delivery.parts import git
 from delivery.parts.registry import Registry, connect
+from delivery.pipeline import BUILD
 from delivery.progress import phase
-from delivery.site import Site
+from delivery.site import ImageRepository, Site
 
 # What an image says of itself, for whoever reads it without us: the build writes these labels into it, whatever the
 # Dockerfile is like. The version is the app's own affair: the Dockerfile writes that label.
@@ -62,7 +63,7 @@ def build(context: Context, number: int | None = None) -> Built:
         alone(
             context.site.state / "build.lock", "the other build on this machine", context.pipeline.waits.build
         ),
-        connect(context.site.image) as registry,
+        connect(_pushed_to(context.site)) as registry,
     ):
         found = find(context, registry, revision)
         if found is None:
@@ -210,7 +211,7 @@ def _build(
     write_private(_record(context.site, revision), json.dumps(record))
     version = docker.labels(f"{local}:{revision}").get(VERSION, "")
     with phase(f"Push {context.site.image.path}:{build_number}"):
-        digest = docker.push(context.site.image, revision)
+        digest = docker.push(_pushed_to(context.site), revision)
         built = Built(digest, str(build_number), version, revision, new=True)
         _arrived(context, registry, built)
         _name(context, registry, built)
@@ -271,6 +272,10 @@ def _describe(context: Context, registry: Registry, built: Built) -> None:
         record = json.loads(file.read_text(encoding="utf-8"))
         provenance.complete(context, registry, built.digest, built.revision, **record)
         file.unlink()
+
+
+def _pushed_to(site: Site) -> ImageRepository:
+    return site.logged_in(site.image, BUILD)
 
 
 def _record(site: Site, revision: str) -> Path:

@@ -57,6 +57,35 @@ def sbom(context: Context, registry: Registry, digest: str) -> dict[str, Any] | 
     return found[-1].predicate if found else None
 
 
+def objections(context: Context, registry: Registry, digest: str) -> tuple[str, ...]:
+    """Why a digest does not count as one that `delivery build` made of this site's source; empty when it does.
+
+    The cluster asks the same of what it lets in: policy/evidence.yaml.
+    """
+    found = statements.read(context, registry, digest, statements.PROVENANCE, [BUILD])
+    if any(_ours(context, one.predicate) for one in found.statements):
+        return ()
+    if found.statements:
+        return (f"the provenance of {digest[:19]} is not that of a build of {_source(context)}",)
+    return (
+        f"{digest[:19]} has no provenance that {BUILD} signed",
+        *(f"{BUILD}: {one.reason}" for one in found.rejected),
+    )
+
+
+def _ours(context: Context, predicate: Mapping[str, Any]) -> bool:
+    try:
+        builder = predicate["runDetails"]["builder"]["id"]
+        source = predicate["buildDefinition"]["externalParameters"]["source"]
+        return bool(builder == BUILDER and source.startswith(f"{_source(context)}@"))
+    except (KeyError, TypeError, AttributeError):
+        return False
+
+
+def _source(context: Context) -> str:
+    return f"git+{context.site.git.for_argocd}"
+
+
 def provenance(
     context: Context,
     revision: str,
@@ -68,7 +97,7 @@ def provenance(
     """SLSA's provenance v1: from which commit, on which base images, with which arguments."""
     source = {
         "name": "source",
-        "uri": f"git+{context.site.git.for_argocd}",
+        "uri": _source(context),
         "digest": {"gitCommit": revision},
     }
     images = [_base(name, base) for name, base in sorted(bases.items())]

@@ -9,15 +9,15 @@ import posixpath
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from delivery import roles
-from delivery.desired import kinds
+from delivery.desired import jobs, kinds
 from delivery.errors import Refused
 from delivery.parts import openpgp
-from delivery.pipeline import FILE, Environment, Pipeline
+from delivery.pipeline import BUILD, FILE, Environment, Pipeline
 from delivery.site import LOCAL_GIT, Site
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 UNSET = "set-by-policy"  # where `delivery policy` puts what Git does not know
 EVIDENCE, NAMESPACES = "policy/evidence.yaml", "policy/namespaces.yaml"
 WRITERS, ROLES = "policy/writers.yaml", "policy/roles.yaml"
+DELIVER, JENKINS = ".github/workflows/deliver.yaml", "Jenkinsfile"
 _MARK = "# Written by `delivery generate`"  # a file without it is somebody's own, and stays
+_MARKED = (_MARK, _MARK.replace("#", "//"))
 FOLDERS = ("argocd/base", "argocd/projects", "policy")
 
 # Path in the checkout -> what is to be there; None for a file that is to go.
@@ -96,14 +98,15 @@ def commit_keys(pipeline: Pipeline, site: Site) -> dict[str, str]:
 
 def application(pipeline: Pipeline, environment: Environment, argocd: Seen) -> dict[str, Any]:
     """The Application of an environment, as `delivery generate` writes it for a site."""
-    import yaml
+    from delivery.parts import documents
 
-    return dict(yaml.safe_load(_application(pipeline, environment, {"pipeline": pipeline, "argocd": argocd})))
+    facts = {"pipeline": pipeline, "argocd": argocd}
+    return dict(documents.one(_application(pipeline, environment, facts)))
 
 
 def _application(pipeline: Pipeline, environment: Environment, facts: Mapping[str, object]) -> str:
     values = posixpath.relpath(environment.values, pipeline.chart.path)
-    return _rendered("application", {**facts, "environment": environment, "values": values})
+    return _rendered("application.yaml", {**facts, "environment": environment, "values": values})
 
 
 def project(pipeline: Pipeline, environment: Environment, argocd: Seen) -> dict[str, Any]:
@@ -111,17 +114,17 @@ def project(pipeline: Pipeline, environment: Environment, argocd: Seen) -> dict[
 
     BadInput when that patch is missing or malformed.
     """
-    import yaml
+    from delivery.parts import documents
 
     facts = {**_facts(pipeline, argocd), "environment": environment}
-    made = dict(yaml.safe_load(_rendered("project", facts)))
+    made = dict(documents.one(_rendered("project.yaml", facts)))
     brought = [one.model_dump() for one in kinds.named(pipeline.root)]
     return made | {"spec": made["spec"] | {"namespaceResourceWhitelist": brought}}
 
 
 def text(pipeline: Pipeline, path: str, argocd: Seen) -> str:
     """One file of policy/, as `files` has it: the others are not rendered."""
-    return _rendered(Path(path).stem, _facts(pipeline, argocd))
+    return _rendered(Path(path).name, _facts(pipeline, argocd))
 
 
 def _facts(pipeline: Pipeline, argocd: Seen) -> dict[str, Any]:
@@ -139,6 +142,9 @@ def _facts(pipeline: Pipeline, argocd: Seen) -> dict[str, Any]:
         "argocd": argocd,
         "guarded": guarded,
         "sources": sources(pipeline),
+        "build": BUILD,
+        "steps": jobs.steps,
+        "variables": partial(jobs.variables, pipeline),
         "unset": UNSET,
     }
 
@@ -150,18 +156,21 @@ def files(pipeline: Pipeline, argocd: Seen | None = None) -> dict[str, str]:
     """
     facts = _facts(pipeline, argocd or seen(pipeline))
     made = {
-        "argocd/base/kustomization.yaml": _rendered("base", facts),
-        "argocd/release-branch/kustomization.yaml": _rendered("release-branch", facts),
-        "argocd/projects/kustomization.yaml": _rendered("projects", facts),
-        NAMESPACES: _rendered("namespaces", facts),
-        ROLES: _rendered("roles", facts),
-        WRITERS: _rendered("writers", facts),
+        "argocd/base/kustomization.yaml": _rendered("base.yaml", facts),
+        "argocd/kustomization.yaml": _rendered("strategy.yaml", facts),
+        "argocd/projects/kustomization.yaml": _rendered("projects.yaml", facts),
+        NAMESPACES: _rendered("namespaces.yaml", facts),
+        ROLES: _rendered("roles.yaml", facts),
+        WRITERS: _rendered("writers.yaml", facts),
     }
     if facts["guarded"]:
-        made[EVIDENCE] = _rendered("evidence", facts)
+        made[EVIDENCE] = _rendered("evidence.yaml", facts)
+    for path, template in ((DELIVER, "deliver.yaml"), (JENKINS, "Jenkinsfile")):
+        if (read(pipeline.root, path) or "").startswith(_MARKED):  # who deletes it has another CI system
+            made[path] = _rendered(template, facts)
     for one in pipeline.environments:
         made[f"argocd/base/{one.application}.yaml"] = _application(pipeline, one, facts)
-        made[f"argocd/projects/{one.name}.yaml"] = _rendered("project", facts | {"environment": one})
+        made[f"argocd/projects/{one.name}.yaml"] = _rendered("project.yaml", facts | {"environment": one})
     return made
 
 
@@ -174,11 +183,13 @@ def sources(pipeline: Pipeline) -> tuple[str, ...]:
 def authorities(pipeline: Pipeline) -> dict[str, str]:
     """Whose statements the cluster itself asks for somewhere: what the policy calls them -> who signs."""
     found = {name: name for name in sources(pipeline)}
+    if found:
+        found[BUILD] = BUILD
     for one in pipeline.environments:
         if one.admits == "tested":
             found[f"entry.{one.name}"] = one.gate
             if one.approval:
-                found |= {f"approval.{one.name}.{by.name}": by.name for by in pipeline.approvers}
+                found |= {f"approval.{one.name}.{by}": by for by in pipeline.approval_signers(one)}
     return found
 
 
@@ -246,7 +257,7 @@ def _put(file: Path, text: str | None) -> None:
 
 
 def _rendered(name: str, facts: Mapping[str, object]) -> str:
-    return _templates().get_template(f"{name}.yaml.j2").render(facts)
+    return _templates().get_template(f"{name}.j2").render(facts)
 
 
 @cache

@@ -34,17 +34,11 @@ def shown(
     environment whose evidence counts, as `commit` asks for it.
     """
     environment = request.environment
+    before = manifests.image(repository, environment, has)[1] if has else "none"
+    old = lines(context, repository, environment, has)
+    then = lines(context, repository, tested, commit)
     with tempfile.TemporaryDirectory(prefix="delivery-chart-") as folder:
-
-        def lines(one: Environment, at: str, name: str) -> list[str]:
-            return _lines(
-                _documents(context, manifests.exported(context, repository, one, at, Path(folder, name)), one)
-            )
-
-        before = manifests.image(repository, environment, has)[1] if has else "none"
-        old = lines(environment, has, "has") if has else []
-        then = lines(tested, commit, "tested")
-        tree = manifests.exported(context, repository, environment, commit, Path(folder, "gets"))
+        tree = manifests.exported(context, repository, environment, commit, Path(folder))
         change.write(context, tree, request)
         new = _lines(_documents(context, tree, environment))
     gets = f"{environment.name} with build {request.build}"
@@ -61,6 +55,15 @@ def becomes(context: Context, repository: Repository, request: Request, commit: 
         tree = manifests.exported(context, repository, request.environment, commit, Path(folder))
         change.write(context, tree, request)
         return manifests.identity(_documents(context, tree, request.environment))
+
+
+def lines(context: Context, repository: Repository, environment: Environment, commit: str) -> list[str]:
+    """All that an environment has by a commit, as lines of YAML; none where `commit` is empty."""
+    if not commit:
+        return []
+    with tempfile.TemporaryDirectory(prefix="delivery-chart-") as folder:
+        tree = manifests.exported(context, repository, environment, commit, Path(folder))
+        return _lines(_documents(context, tree, environment))
 
 
 def _documents(context: Context, tree: Path, environment: Environment) -> list[dict[str, Any]]:

@@ -42,15 +42,14 @@ _FORM = TypeAdapter(tuple[_Patch])
 
 def named(root: Path) -> tuple[Kind, ...]:
     """The kinds of a checkout, as the file has them; BadInput when it is missing or is not such a patch."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
+    from delivery.parts import documents
 
     try:
         text = (root / FILE).read_text(encoding="utf-8")
-        [patch] = _FORM.validate_python(YAML(typ="safe", pure=True).load(text))
+        [patch] = _FORM.validate_python(documents.one(text))
     except (OSError, UnicodeError):
         raise BadInput(f"{FILE} cannot be read", f"restore it: git checkout {FILE}") from None
-    except (YAMLError, ValidationError) as error:
+    except (documents.Malformed, ValidationError) as error:
         raise BadInput(
             f"{FILE} is not a patch that names kinds: {_why(error)}",
             "one operation: add to /spec/namespaceResourceWhitelist a list of { group, kind }, each by its name",

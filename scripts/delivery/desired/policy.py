@@ -6,6 +6,7 @@ counts. What comes out is for `kubectl apply`; nothing of it is written to Git.
 
 import json
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,35 +46,38 @@ def pinned_images(pipeline: Pipeline, repository: str, platform: Collection[str]
 def writers(pipeline: Pipeline, argocd: Seen, present: Collection[str]) -> list[Manifest]:
     """Roles, and who writes where, as this site's Argo CD makes them; of namespaced objects those of `present`."""
     made = derived.files(pipeline, argocd)
-    there = {*present, roles.home(pipeline.chart.release), "kube-system"}
+    there = {*present, roles.home(pipeline.chart.release)}
     manifests = [one for path in (derived.ROLES, derived.WRITERS) for one in _parsed(made[path])]
     return [one for one in manifests if one["metadata"].get("namespace") in (None, *there)]
 
 
+@dataclass(frozen=True)
+class Authority:
+    """Whose statements count: the public key, as PEM, and the repository where policy-controller finds them."""
+
+    key: str
+    place: str
+
+
 def evidence(
-    root: Path,
+    pipeline: Pipeline,
+    argocd: Seen,
     repository: str,
     platform: Collection[str],
-    keys: Mapping[str, str],
-    asked_at: str | None = None,
+    authorities: Mapping[str, Authority],
 ) -> list[Manifest]:
-    """policy-controller's policies: `repository` with the evidence that counts, of everything else these references.
+    """policy-controller's policies, for this site: `repository` with what counts, of everything else these references.
 
-    `keys` has the public key of each authority that the policy names, as PEM; `asked_at` is the repository where
-    the evidence is looked for, where it has another name there. Empty when no environment asks for evidence.
+    `authorities` are those that the policy names. Empty when no environment asks for evidence.
     """
-    text = derived.read(root, derived.EVIDENCE)
-    return _evidence(text, repository, platform, keys, asked_at or repository) if text else []
-
-
-def _evidence(
-    text: str, repository: str, platform: Collection[str], keys: Mapping[str, str], asked_at: str
-) -> list[Manifest]:
-    app, others = _parsed(text)
+    if not derived.sources(pipeline):
+        return []
+    app, others = _parsed(derived.text(pipeline, derived.EVIDENCE, argocd))
     app["spec"]["images"] = [{"glob": f"{repository}@sha256:*"}]
     for authority in app["spec"]["authorities"]:
-        authority["key"]["data"] = keys[authority["name"]]
-        authority["source"] = [{"oci": asked_at}]
+        told = authorities[authority["name"]]
+        authority["key"]["data"] = told.key
+        authority["source"] = [{"oci": told.place}]
     others["spec"]["images"] = [{"glob": reference} for reference in sorted(platform)]
     return _filled([app, others] if platform else [app], derived.EVIDENCE)
 
@@ -88,19 +92,16 @@ def admission(pipeline: Pipeline, argocd: Seen, repository: str) -> list[Manifes
 
 
 def image_policy(
-    pipeline: Pipeline, argocd: Seen, repository: str, keys: Mapping[str, str]
+    pipeline: Pipeline, argocd: Seen, repository: str, authorities: Mapping[str, Authority]
 ) -> Manifest | None:
     """policy-controller's policy about our image, as `evidence` makes it; None when nobody asks for evidence."""
-    if not any(one.admits == "tested" for one in pipeline.environments):
-        return None
-    text = derived.text(pipeline, derived.EVIDENCE, argocd)
-    return _evidence(text, repository, (), keys, repository)[0]
+    return next(iter(evidence(pipeline, argocd, repository, (), authorities)), None)
 
 
-def namespace(pipeline: Pipeline, argocd: Seen, name: str) -> Manifest:
-    """One of the namespaces, with the labels that guard it."""
+def labelled(pipeline: Pipeline, argocd: Seen) -> dict[str, Manifest]:
+    """The namespaces by their names, with the labels that guard them."""
     made = _parsed(derived.text(pipeline, derived.NAMESPACES, argocd))
-    return next(one for one in made if one["metadata"]["name"] == name)
+    return {one["metadata"]["name"]: one for one in made}
 
 
 def asked_less(root: Path) -> list[Manifest]:
@@ -128,6 +129,16 @@ def keyring(namespace: str, certificates: Collection[str]) -> Manifest:
             },
         },
         "data": {openpgp.key_id(one): one for one in certificates},
+    }
+
+
+def public_keys(app: str, keys: Mapping[str, str]) -> Manifest:
+    """The public keys that count, where the platform alone writes: signed/keys.py compares a checkout's with them."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": roles.KEYS, "namespace": roles.home(app)},
+        "data": dict(keys),
     }
 
 
@@ -181,11 +192,9 @@ def _load(root: Path, path: str) -> list[Manifest]:
 
 
 def _parsed(text: str) -> list[Manifest]:
-    import yaml
+    from delivery.parts import documents
 
-    # In C it takes a twentieth of the time, and a proof reads them each time.
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return [one for one in yaml.load_all(text, Loader=loader) if one]
+    return documents.every(text)
 
 
 def _filled(manifests: list[Manifest], path: str) -> list[Manifest]:

@@ -2,26 +2,19 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
 
 from delivery.desired.change import Record
 from delivery.desired.manifests import Desired
 from delivery.desired.tree import Trees
 from delivery.errors import Unknown
+from delivery.gate.authors import Makers
+from delivery.gate.in_force import WAY_OUT, InForce
 from delivery.gate.weaker import opens
-from delivery.pipeline import Environment, Freeze, Pipeline
+from delivery.pipeline import Environment, Pipeline
 from delivery.proof.decide import Proof, Verdict
 from delivery.signed import approval, evidence
 from delivery.signed.approval import CLOCKS_DIFFER, Approval
 from delivery.signed.evidence import Evidence
-
-
-@dataclass(frozen=True)
-class InForce:
-    """The rules by which an environment was last entered: they hold until something enters by newer ones."""
-
-    commit: str
-    pipeline: Pipeline
 
 
 @dataclass(frozen=True)
@@ -34,10 +27,12 @@ class Question:
     source: Proof  # the environment before
     evidence: evidence.Recorded | Unknown  # its tests of the digest
     ledger: tuple[str, ...] | Unknown  # the hashes of those that are on record
+    origin: tuple[str, ...] | Unknown  # what is wrong with its provenance, where the cluster asks for it
     approvals: approval.Given | Unknown
     trees: Trees  # what would be deployed now
     scope: approval.Scope
-    authors: frozenset[str]  # of all commits on the way, and who asks
+    authors: Makers  # of all commits on the way, and who asks
+    keys: tuple[str, ...] | Unknown  # whose keys are others here than in the target's cluster
     rules: bool  # whether the pipeline.yaml that we read is the one that would be deployed with it
     runs: Record | None  # the change by which the target has what it runs; None when nothing ever entered
     in_force: (
@@ -45,6 +40,7 @@ class Question:
     )  # the rules by which the target was last entered; None when it never was
     held: datetime | None  # when the digest was rolled back out of the target; it has not come back since
     now: datetime
+    before_review: bool = False  # whether an approval by review is still to come, with the merge
 
 
 @dataclass(frozen=True)
@@ -89,18 +85,20 @@ def _decided(question: Question) -> Decision:
         refusals.append(
             "the pipeline.yaml of this checkout is not the one on the server: git pull, or push it"
         )
+    for piece in (question.keys, question.origin):
+        refusals += () if isinstance(piece, Unknown) else piece
     refusals += tested(question)
     refusals += _soaked(question)
+    refusals += question.authors.unsigned
     refusals += [
         f"{question.target.name} is frozen until {until:%Y-%m-%d %H:%M %Z}: {freeze.reason}"
         for freeze in question.target.freeze
-        if (until := frozen_until(freeze, question.now))
+        if (until := freeze.until(question.now))
     ]
     against, approvals = _approved(question)
     refusals += against
-    for piece in (question.evidence, question.ledger, question.approvals):
-        if isinstance(piece, Unknown):
-            unknowns.append(piece.reason)
+    pieces = (question.keys, question.evidence, question.ledger, question.origin, question.approvals)
+    unknowns += [one.reason for one in pieces if isinstance(one, Unknown)]
     return Decision(tuple(refusals), tuple(dict.fromkeys(unknowns)), uses(question), approvals)
 
 
@@ -108,6 +106,29 @@ def uses(question: Question) -> tuple[Evidence, ...]:
     """The evidence that the decision rests on: the newest run."""
     newest = None if isinstance(question.evidence, Unknown) else question.evidence.newest
     return (newest,) if newest else ()
+
+
+def named(question: Question, stands: Record) -> tuple[str, ...]:
+    """The hashes of the test and the approvals that a change names which stands already; none where they are gone.
+
+    Its entry rests on these, also where a run was killed before it signed one and somebody tested or approved since.
+    """
+    if isinstance(question.evidence, Unknown) or isinstance(question.approvals, Unknown):
+        return ()
+    tests = [
+        one for one in question.evidence.evidence if f"sha256:{evidence.set_hash([one])}" == stands.evidence
+    ]
+    people = {*filter(None, stands.approved_by.split(", "))}
+    given = [
+        one
+        for one in question.approvals.approvals
+        if (one.said.environment, one.said.evidence.sha256)
+        == (question.target.name, evidence.set_hash(tests))
+        and one.said.approver in people
+    ]
+    if not tests or {one.said.approver for one in given} != people:
+        return ()
+    return (*(one.hash for one in tests), *(one.hash for one in given))
 
 
 def tested(question: Question) -> list[str]:
@@ -166,36 +187,35 @@ def _on_record(
     return reasons
 
 
-def frozen_until(freeze: Freeze, now: datetime) -> datetime | None:
-    """When a freeze that holds now ends; None when it does not hold."""
-    from cronsim import CronSim
-
-    there = now.astimezone(ZoneInfo(freeze.zone))
-    # One second on: a freeze that begins this very moment holds.
-    began = next(CronSim(freeze.since, there + timedelta(seconds=1), reverse=True))
-    end = (began.astimezone(now.tzinfo) + timedelta(hours=freeze.hours)).astimezone(there.tzinfo)
-    return end if end > there else None
-
-
 def _in_force(question: Question) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What stands against it by the rules in force, where the new ones ask for less: refusals, and what is unknown.
 
     Those whom the old rules name as approvers may sign the new ones, with the release: what they sign names both.
     Where nobody had to approve, the release must satisfy the old rules once more; from then on the new ones hold.
+    Old rules that are not understood in whole hold no release up for ever: their approvers may sign, too.
     """
     old, name = question.in_force, question.target.name
     if isinstance(old, Unknown):
         return (), (old.reason,)
-    if old is None or not (opened := opens(old.pipeline, question.pipeline, name)):
+    if old is None:
         return (), ()
-    why = f"the rules of {name} became weaker since {old.commit[:12]} ({opened[0]})"
+    opened = [*opens(old.pipeline, question.pipeline, name), *old.keys]
+    why = f"the rules of {name} became weaker since {old.commit[:12]} ({opened[0]})" if opened else ""
+    if old.strange:
+        why = f"the rules of {name} since {old.commit[:12]} have {old.strange[0]}, which nobody here knows"
+    if not why:
+        return (), ()
     target = old.pipeline.environment(name)
-    before = replace(question, pipeline=old.pipeline, target=target)
-    if target.approval:
+    asks = target.approval or (question.target.approval if old.strange else None)
+    target = target.model_copy(update={"approval": asks})
+    authors = replace(question.authors, unsigned=question.authors.unsigned_in_force)
+    before = replace(question, pipeline=old.pipeline, target=target, authors=authors)
+    if asks:
         against, _ = _approved(before)
         return tuple(f"{why}: {reason}" for reason in against), ()
     by_old = _decided(before)
-    return tuple(f"{why}: {reason}" for reason in by_old.refusals), by_old.unknowns
+    unknowns = (f"{why}: let {name} ask for an approval, or {WAY_OUT}",) if old.strange else ()
+    return tuple(f"{why}: {reason}" for reason in by_old.refusals), by_old.unknowns + unknowns
 
 
 def _source(question: Question) -> Environment:
@@ -250,12 +270,15 @@ def _approved(question: Question) -> tuple[list[str], tuple[Approval, ...]]:
     target, found = question.target, question.approvals
     if target.approval is None or isinstance(found, Unknown) or isinstance(question.evidence, Unknown):
         return [], ()
+    if question.before_review and target.approval.by_review:
+        return [], ()
     used = evidence.set_hash(uses(question))
     valid: dict[str, Approval] = {}
     against = [f"{target.name}: {reason}" for reason in found.rejected]
     for one in found.approvals:
         why = approval.objections(
-            *(one, question.pipeline, target, used, question.scope, question.authors, question.now)
+            *(one, question.pipeline, target, used, question.scope),
+            *(question.authors.everybody, question.now),
         )
         if why:
             against.append(f"an approval by {one.said.approver[:80]} {', '.join(why)}")

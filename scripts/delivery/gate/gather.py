@@ -6,19 +6,20 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from delivery import pipeline as pipelines
-from delivery.build import image
+from delivery.build import image, provenance
 from delivery.context import Context
 from delivery.desired import change, difference, tree
 from delivery.desired.manifests import Desired
 from delivery.errors import DeliveryError, Unknown
-from delivery.gate import authors
+from delivery.gate import authors, candidate, in_force
 from delivery.gate import decide as gate
+from delivery.gate.in_force import InForce
 from delivery.parts import git
 from delivery.parts.registry import connect
 from delivery.pipeline import Environment
 from delivery.proof import observe
 from delivery.proof.decide import Proof
-from delivery.signed import approval, commits, evidence, ledger
+from delivery.signed import approval, commits, developers, evidence, keys, ledger
 
 
 @dataclass(frozen=True)
@@ -49,21 +50,30 @@ def question(
     built: image.Built,
     source: Proof | None = None,
 ) -> gate.Question:
-    """Gather what the decision rests on, as of one commit of the server's branch.
+    """Gather what the decision rests on, as of one commit of the server, whose chart and values would enter.
 
-    `source` is the proof of the environment before, where it is already at hand.
+    `source` is the proof of the environment before, where it is already at hand. The rules are always those of the
+    branch's newest commit.
     """
     before = context.pipeline.environment(target.source or "")
-    records = list(commits.history(context, repository, target, commit))
+    records = list(commits.history(context, repository, target))
     runs = next(iter(records), None)
-    in_force = _in_force(context, repository, runs)
-    request = change.Request(target, built.digest, built.build, built.revision, before.name)
-    with ThreadPoolExecutor(max_workers=6) as pool:
+    head = repository.commit("HEAD")
+    asked = developers.at(repository, head, context.pipeline.developers)
+    rules, ring = _in_force(context, repository, target, records, asked)
+    # Who takes an approval away is an author, too, for those who had to approve.
+    watched = in_force.approving(target, rules) or target
+    request = as_it_stands(context, target, built, commit)
+    with ThreadPoolExecutor(max_workers=9) as pool:
         proven = pool.submit(lambda: source or observe.proofs(context, [before], repository)[0])
         found = pool.submit(_evidence, context, built.digest, before)
         record = pool.submit(_ledger, context, built.digest, before)
-        allowed = pool.submit(_approvals, context, built.digest, target, in_force)
-        made = pool.submit(authors.between, context, repository, commit, target, built.revision, runs)
+        origin = pool.submit(_origin, context, built.digest, target)
+        allowed = pool.submit(_approvals, context, built.digest, target, rules)
+        made = pool.submit(
+            authors.between, context, repository, commit, watched, built.revision, runs, asked, ring
+        )
+        strange = pool.submit(keys.strange, context, target)
         gets = pool.submit(difference.becomes, context, repository, request, commit)
         trees = tree.at(context, repository, before, commit)
         tested = proven.result().facts.desired
@@ -76,18 +86,37 @@ def question(
             source=proven.result(),
             evidence=found.result(),
             ledger=record.result(),
+            origin=origin.result(),
             approvals=allowed.result(),
             trees=trees,
             scope=approval.scope(
-                *(context, repository, target, commit, built.build, built.digest, trees.chart, gets.result())
+                *(context, repository, target, commit, built.build, built.digest, trees.chart, gets.result()),
+                pipelines.hash_of(repository.show(head, pipelines.FILE)),
             ),
-            authors=made.result() | {change.author(context)[1].lower()},
-            rules=repository.show(commit, pipelines.FILE) == (context.checkout / pipelines.FILE).read_bytes(),
+            authors=_with(made.result(), change.author(context)[1]),
+            keys=strange.result(),
+            rules=repository.show(head, pipelines.FILE) == (context.checkout / pipelines.FILE).read_bytes(),
             runs=runs,
-            in_force=in_force,
+            in_force=rules,
             held=change.held(records, built.digest),
             now=datetime.now(UTC),
         )
+
+
+def as_it_stands(context: Context, target: Environment, built: image.Built, commit: str) -> change.Request:
+    """The request by which a digest would enter, whose chart and values are those of a commit."""
+    return change.Request(
+        *(target, built.digest, built.build, built.revision, target.source),
+        commit=commit if context.pipeline.by_tag else "",
+    )
+
+
+def approving(context: Context, repository: git.Repository, target: Environment) -> Environment | None:
+    """The target by whose rule somebody has to approve what enters; None when nobody has to."""
+    if target.approval:
+        return target
+    records = commits.history(context, repository, target)
+    return in_force.approving(target, _rules(context, repository, target, records))
 
 
 def outlook(context: Context, proofs: Iterable[Proof]) -> list[Next]:
@@ -133,26 +162,42 @@ def _next(
     try:
         with connect(context.site.image) as registry:
             built = image.known(context, registry, wanted.digest)
-        commit = repository.commit("HEAD")
-        asked = question(context, repository, commit, target, built, source)
+        what = candidate.of(context, repository, target, proof=source)
+        asked = question(context, repository, what.commit, target, built, source)
         decision = gate.decide(asked)
     except DeliveryError as error:
         decision = gate.Decision((), (error.message,))
     return Next(target.name, wanted.digest, wanted.tag, new, decision)
 
 
+def _with(makers: authors.Makers, email: str) -> authors.Makers:
+    return replace(makers, emails=makers.emails | {email.lower()})
+
+
 def _in_force(
-    context: Context, repository: git.Repository, runs: change.Record | None
-) -> gate.InForce | Unknown | None:
-    """The pipeline.yaml by which an environment was last entered."""
-    if runs is None:
+    context: Context,
+    repository: git.Repository,
+    target: Environment,
+    records: Iterable[change.Record],
+    asked: developers.Keyring,
+) -> tuple[InForce | Unknown | None, developers.Keyring]:
+    """The rules by which an environment was last entered, and the keys of their developers, as they were then."""
+    rules = _rules(context, repository, target, records)
+    if not isinstance(rules, InForce):
+        return rules, developers.Keyring()
+    ring = developers.at(repository, rules.commit, rules.pipeline.developers)
+    return replace(rules, keys=tuple(developers.weaker(ring, asked))), ring
+
+
+def _rules(
+    context: Context, repository: git.Repository, target: Environment, records: Iterable[change.Record]
+) -> InForce | Unknown | None:
+    """The rules alone. A rollback asks for none, and so brings none into force."""
+    entered = next((one for one in records if not one.rollback), None)
+    if entered is None:
         return None
-    text = repository.show(runs.commit, pipelines.FILE) or b""
-    try:
-        rules = pipelines.parse(text.decode("utf-8", "replace"), context.checkout)
-    except DeliveryError as error:
-        return Unknown(f"the rules in force since {runs.commit[:12]} cannot be read: {error.message}")
-    return gate.InForce(runs.commit, rules)
+    text = repository.show(entered.rules, pipelines.FILE)
+    return in_force.read(entered.rules, text, context.pipeline, target.name)
 
 
 def _evidence(context: Context, digest: str, environment: Environment) -> evidence.Recorded | Unknown:
@@ -170,12 +215,31 @@ def _ledger(context: Context, digest: str, environment: Environment) -> tuple[st
         return Unknown(f"the ledger of {environment.name} cannot be read: {error.message}")
 
 
+def _origin(context: Context, digest: str, target: Environment) -> tuple[str, ...] | Unknown:
+    if target.admits != "tested":
+        return ()
+    try:
+        with connect(context.site.image) as registry:
+            return provenance.objections(context, registry, digest)
+    except DeliveryError as error:
+        return Unknown(f"the provenance of {digest[:19]} cannot be read: {error.message}")
+
+
 def _approvals(
-    context: Context, digest: str, target: Environment, in_force: gate.InForce | Unknown | None
+    context: Context, digest: str, target: Environment, old: InForce | Unknown | None
 ) -> approval.Given | Unknown:
-    by = list(context.pipeline.approvers) if target.approval else []
-    if isinstance(in_force, gate.InForce):
-        by += in_force.pipeline.approvers
+    by = list(context.pipeline.approval_signers(target))
+    if isinstance(old, InForce):
+        before = old.pipeline.environment(target.name)
+        # Of whom this site has no key any more, nobody can tell the signature: it is missing.
+        by += [
+            name
+            for name in (
+                *old.pipeline.approval_signers(before),
+                *(one.name for one in old.pipeline.approvers),
+            )
+            if name in context.site.signers
+        ]
     if not by:
         return approval.Given()
     try:

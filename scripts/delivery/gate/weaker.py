@@ -23,11 +23,9 @@ def opens(before: Pipeline, after: Pipeline, name: str) -> list[str]:
     old = next((one for one in before.environments if one.name == name), None)
     if old is None:
         return _by_removal(before, after, new)
-    reasons = _own(old, new)
+    reasons = _own(old, new) + _by_developers(before, after, name)
     if old.approval and new.approval:
-        who = {one.identity for one in before.approvers}
-        if strange := sorted(one.identity for one in after.approvers if one.identity not in who):
-            reasons.append(f"{name} could be approved by {', '.join(strange)}, too")
+        reasons += _by_approvers(before, after, new)
     if old.source is not None:
         reasons += _by_its_source(before, after, old, new)
     return reasons + _by_removal(before, after, new)
@@ -41,9 +39,40 @@ def _own(old: Environment, new: Environment) -> list[str]:
         reasons.append(f"{new.name} would be entered with fewer approvals")
     elif old.approval and new.approval and new.approval.maximum_age > old.approval.maximum_age:
         reasons.append(f"{new.name} would take older approvals")
+    # Each lets in somebody whom the other keeps out: who has the key, or who has the account.
+    if old.approval and new.approval and old.approval.by != new.approval.by:
+        reasons.append(f"{new.name} would be approved by {new.approval.by}, no longer by {old.approval.by}")
     if set(old.freeze) - set(new.freeze):
         reasons.append(f"{new.name} would be entered in times that are frozen now")
     return reasons
+
+
+def _by_approvers(before: Pipeline, after: Pipeline, new: Environment) -> list[str]:
+    who = {one.identity for one in before.approvers}
+    if strange := sorted(one.identity for one in after.approvers if one.identity not in who):
+        return [f"{new.name} could be approved by {', '.join(strange)}, too"]
+    if new.approval and new.approval.by_review:
+        # Whoever has that login on the forge has that person's word.
+        known = {(one.identity, one.login) for one in before.approvers}
+        others = sorted(
+            f"{one.identity} as {one.login}"
+            for one in after.approvers
+            if one.login and (one.identity, one.login) not in known
+        )
+        return [f"{new.name} could be approved by {', '.join(others)}, too"] if others else []
+    return []
+
+
+def _by_developers(before: Pipeline, after: Pipeline, name: str) -> list[str]:
+    # A key that another one takes the place of, in the same file, the gate finds out: no pipeline.yaml shows it.
+    if not before.developers:
+        return []
+    if not after.developers:
+        return [f"{name} would take commits that nobody signed"]
+    known = {(one.identity.lower(), one.key) for one in before.developers}
+    strange = [one for one in after.developers if (one.identity.lower(), one.key) not in known]
+    said = ", ".join(sorted(f"{one.identity} ({one.key})" for one in strange))
+    return [f"{name} would take commits signed by {said}, too"] if strange else []
 
 
 def _by_its_source(before: Pipeline, after: Pipeline, old: Environment, new: Environment) -> list[str]:
@@ -59,8 +88,8 @@ def _by_its_source(before: Pipeline, after: Pipeline, old: Environment, new: Env
         reasons.append(f"{now.name} has evidence stand for longer than {was.name}")
     if now.tests.soak < was.tests.soak:
         reasons.append(f"{now.name} has no such soak time as {was.name}")
-    # The cluster of `new` rests on that evidence alone: then it matters who else may change what is tested there.
-    if new.admits == "tested" and _rank(now) < _rank(was):
+    # After the last one nothing is tested any more: then it matters who else may change what is tested before it.
+    if new == after.environments[-1] and new.admits == "tested" and _rank(now) < _rank(was):
         reasons.append(f"{now.name} admits {now.admits}, and {was.name} only what is {was.admits}")
     for site, signers in _signers(before).items():
         if was.name in signers and now.name not in _signers(after).get(site, ()):

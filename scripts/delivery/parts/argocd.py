@@ -1,11 +1,11 @@
 """Argo CD through its Application objects: what it has seen, and telling it to look or to sync a commit."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from delivery.errors import PlatformError
+from delivery.errors import NotReached, PlatformError
 from delivery.parts import admission
 from delivery.wait import Failed, Pending, Reached, until
 
@@ -14,7 +14,14 @@ if TYPE_CHECKING:
 
 _REFRESH = "argocd.argoproj.io/refresh"
 _ERRORS = ("ComparisonError", "InvalidSpecError", "UnknownError")
+_BLOCKED = "Sync operation blocked by sync window"  # what Argo CD says of a sync that waits
 _LOOK_SECONDS = 2.0
+_PIN_ATTEMPTS = 20  # Argo CD writes its own word into the same object
+_CONFLICT = 409
+
+
+# What has to run for Argo CD to see and to act; the names of their pods' app, whoever installed it, end with these.
+_PARTS = ("application-controller", "repo-server")
 
 
 class NoApplication(PlatformError):
@@ -33,12 +40,18 @@ class Application:
     told: str  # the commit of the last sync that succeeded; empty when there was none
     operation: str  # Running, Succeeded, Failed, Error, or empty
     operation_revision: str
+    automated: bool  # whether Argo CD began it by itself
     message: str  # what the operation says
     errors: tuple[str, ...]  # conditions that keep it from comparing or syncing
     syncing: bool  # a sync runs, or was asked for and has not begun
     refreshing: bool  # it was told to look, and has not looked yet
     reconciled: str
     version: str
+
+    @property
+    def blocked(self) -> bool:
+        """Whether its sync, which Argo CD began by itself, came into a freeze and waits for the end of that."""
+        return self.automated and self.operation == "Running" and self.message.startswith(_BLOCKED)
 
     @property
     def failed(self) -> bool:
@@ -70,9 +83,23 @@ class ArgoCD:
         """The cluster that this Argo CD is in."""
         return self._kubernetes
 
+    def insist_runs(self) -> None:
+        """Return when its parts are Ready; PlatformError that names one that is not: what it says may be old then."""
+        if why := asleep(self._kubernetes.pods(self._namespace)[0]):
+            raise PlatformError(
+                why,
+                "delivery up"
+                if self._kubernetes.site.made_here
+                else f"look: {self._kubernetes.look} -n {self._namespace} get pods",
+            )
+
     @property
     def _resource(self) -> tuple[str, str, str, str]:
         return ("argoproj.io", "v1alpha1", self._namespace, "applications")
+
+    @property
+    def _projects(self) -> tuple[str, str, str, str]:
+        return (*self._resource[:3], "appprojects")
 
     def application(self, name: str) -> Application:
         """What Argo CD says now; NoApplication when it has none of that name."""
@@ -93,6 +120,22 @@ class ArgoCD:
                 else 'apply argocd/ (README, "Fork it")'
             )
             raise NoApplication(f"Argo CD has no Application {name}", remedy) from None
+
+    def project(self, name: str) -> dict[str, Any]:
+        """One AppProject, as the API gives it; PlatformError when there is none of that name."""
+        from delivery.parts.kubernetes import Denied
+
+        try:
+            return self._kubernetes.custom(*self._projects, name)
+        except Denied as error:
+            if error.status != 404:
+                raise
+            remedy = "delivery up" if self._kubernetes.site.made_here else "kubectl apply -k argocd/projects"
+            raise PlatformError(f"Argo CD has no AppProject {name}", f"make it: {remedy}") from None
+
+    def change_project(self, name: str, patch: dict[str, Any]) -> None:
+        """Merge a patch into an AppProject."""
+        self._kubernetes.patch_custom(*self._projects, name, patch)
 
     def refresh(self, name: str, enough: Callable[[str], bool], limit: float) -> Application:
         """Make it look at Git now, and return when the commit it compared with is recent `enough`.
@@ -117,19 +160,45 @@ class ArgoCD:
 
         return self._until(f"Argo CD has seen the commit for {name}", name, look, limit)
 
-    def pin(self, name: str, commit: str) -> None:
-        """Keep an Application at this exact commit from now on; a sync of another one that still runs is ended."""
-        found = self.application(name)
-        patch: dict[str, Any] = {
-            "metadata": {"annotations": {_REFRESH: "normal"}},
-            "spec": {"source": {"targetRevision": commit}},
-        }
-        if found.operation == "Running" and found.operation_revision != commit:
-            patch["status"] = {"operationState": {"phase": "Terminating"}}
-        self._patch(name, patch)
+    def pin(self, name: str, target: str, commit: str, insist_newest: Callable[[], None]) -> None:
+        """Keep an Application at this exact commit from now on; a sync of another one that still runs is ended.
 
-    def again(self, name: str, commit: str) -> None:
-        """Sync a commit whose sync failed before: by itself Argo CD does not try the same commit twice."""
+        `target` is what it is told: the commit itself, or the tag that stands on it. `insist_newest` raises when
+        something newer entered. It is asked between the look at the Application and the pin, which the API server
+        takes only where nobody changed the Application meanwhile: so a slow run never undoes the pin of a newer one.
+        NotReached when it never stands still.
+        """
+        from delivery.parts.kubernetes import Denied
+
+        for _ in range(_PIN_ATTEMPTS):
+            found = self.application(name)
+            insist_newest()
+            patch: dict[str, Any] = {
+                "metadata": {"resourceVersion": found.version, "annotations": {_REFRESH: "normal"}},
+                "spec": {"source": {"targetRevision": target}},
+            }
+            if found.operation == "Running" and found.operation_revision != commit:
+                patch["status"] = {"operationState": {"phase": "Terminating"}}
+            try:
+                return self._patch(name, patch)
+            except Denied as error:
+                if error.status != _CONFLICT:
+                    raise
+        raise NotReached(
+            f"Application {name} changed {_PIN_ATTEMPTS} times while it was pinned",
+            "run the same command again",
+        )
+
+    def order(self, name: str, commit: str, limit: float) -> None:
+        """Sync a commit that Argo CD does not sync by itself: its sync failed before, or a freeze was lifted for it.
+
+        A sync that runs would take the order along when it ends: first it has to be over.
+        """
+
+        def look(found: Application) -> Reached[Application] | Pending:
+            return Pending(found.seen()) if found.syncing else Reached(found)
+
+        self._until(f"no other sync of {name} runs", name, look, limit)
         policy = self.document(name)["spec"].get("syncPolicy") or {}  # a sync brings its own, so bring these
         sync = {"revision": commit, "prune": True, "syncOptions": policy.get("syncOptions") or []}
         retry = policy.get("retry") or {}
@@ -172,13 +241,34 @@ class ArgoCD:
         self._kubernetes.patch_custom(*self._resource, name, patch)
 
 
+def asleep(pods: Iterable[Mapping[str, Any]]) -> str:
+    """Why Argo CD, of whose namespace these are the pods, neither sees nor changes anything; empty when it runs."""
+    ready = [
+        str((one["metadata"].get("labels") or {}).get("app.kubernetes.io/name"))
+        for one in pods
+        if any(
+            (said["type"], said["status"]) == ("Ready", "True")
+            for said in (one.get("status") or {}).get("conditions") or []
+        )
+    ]
+    for part in _PARTS:
+        if not any(name.endswith(part) for name in ready):
+            return f"Argo CD's {part} does not run: it sees and changes nothing"
+    return ""
+
+
 def failure(application: Application, enough: Callable[[str], bool]) -> Failed | None:
     """Why the sync of a commit recent `enough` ended badly, or None; what admission refused is not retried."""
     revision = application.operation_revision
     # The message of an operation that runs is its own; before it began, it is of the one before.
     denied = admission.denial(application.message) if application.operation == "Running" else None
-    if not (application.failed or denied) or not revision or not enough(revision):
+    if not (application.failed or application.blocked or denied) or not revision or not enough(revision):
         return None
+    if application.blocked:
+        return Failed(
+            f"the sync of {revision[:12]}: {application.message}",
+            "wait until the freeze is over: Argo CD goes on by itself then",
+        )
     if refused := denied or admission.refusal(application.message):
         return Failed(f"the sync of {revision[:12]}: {refused[0]}", refused[1])
     return Failed(f"the sync of {revision[:12]} ended as {application.operation}: {application.message}")
@@ -194,7 +284,8 @@ def parse(application: dict[str, Any]) -> Application:
     metadata, status = application["metadata"], application.get("status") or {}
     sync, state = status.get("sync") or {}, status.get("operationState") or {}
     result = state.get("syncResult") or {}
-    asked = (state.get("operation") or {}).get("sync") or {}
+    operation = state.get("operation") or {}
+    asked = operation.get("sync") or {}
     history = status.get("history") or []
     return Application(
         name=metadata["name"],
@@ -205,6 +296,7 @@ def parse(application: dict[str, Any]) -> Application:
         told=(history[-1].get("revision") or "") if history else "",
         operation=state.get("phase") or "",
         operation_revision=result.get("revision") or asked.get("revision") or "",
+        automated=bool((operation.get("initiatedBy") or {}).get("automated")),
         message=" ".join(str(state.get("message") or "").split())[:500],
         errors=tuple(
             f"{condition['type']}: {' '.join(str(condition.get('message') or '').split())[:500]}"

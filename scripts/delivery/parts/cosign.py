@@ -1,37 +1,29 @@
-"""cosign with keys, offline: make a key pair, sign a statement, attach it to an image, verify what is there.
+"""cosign with keys, offline: make a key pair, sign a statement, attach it to an image.
 
 The attestation format is the older one (a DSSE envelope in the tag `sha256-….att`): policy-controller takes
-keys only with that. Passwords reach cosign by its environment, never by an argument.
+keys only with that. The tag may be in another repository than the image. Passwords reach cosign by its environment,
+never by an argument.
 """
 
 import base64
+import hashlib
 import json
 import os
-import re
 import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from delivery.errors import PlatformError
 from delivery.parts import certificates, direct, programs
 from delivery.site import ImageRepository
 
 SECONDS = 60
-# What cosign says when it is the registry that it could not ask: not a word about signatures.
-_NOT_REACHED = re.compile(
-    r"x509|tls: |UNAUTHORIZED|DENIED|dial tcp|lookup |connection re|deadline|\b[45]\d\d\b [A-Z]"
-)
 _LEGACY = ("--new-bundle-format=false", "--use-signing-config=false", "--tlog-upload=false")
 
 
 class CosignFailed(PlatformError):
     """cosign could not do what it was asked; nothing was attached."""
-
-
-class NotVerified(PlatformError):
-    """No attestation of that kind on the image is signed by that key; the message has cosign's reason."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +47,17 @@ class Envelope:
 
     payload: bytes
     text: bytes
+    kind: str  # of the payload
+    signatures: tuple[str, ...]  # in base64
+
+    @property
+    def hash(self) -> str:
+        """The sha256 of what was signed, by which entries and the ledger name it."""
+        return hashlib.sha256(self.payload).hexdigest()
 
     def same(self, other: "Envelope") -> bool:
         """Whether it is the same statement with the same signatures, however it is written down."""
-        return self.payload == other.payload and _signatures(self) == _signatures(other)
+        return self.payload == other.payload and sorted(self.signatures) == sorted(other.signatures)
 
 
 def envelope(text: bytes) -> Envelope:
@@ -66,12 +65,13 @@ def envelope(text: bytes) -> Envelope:
     try:
         data = json.loads(text)
         payload = base64.b64decode(data["payload"], validate=True)
-        signatures = [one["sig"] for one in data["signatures"]]
+        signatures = tuple(str(one["sig"]) for one in data["signatures"])
+        kind = str(data["payloadType"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"is not a whole DSSE envelope ({type(error).__name__})") from None
     if not signatures:
         raise ValueError("carries no signature")
-    return Envelope(payload, text)
+    return Envelope(payload, text, kind, signatures)
 
 
 def generate(prefix: Path, password: str) -> None:
@@ -89,44 +89,26 @@ def sign(statement: bytes, key: Key) -> Envelope:
         return envelope(target.read_bytes())
 
 
-def attach(repository: ImageRepository, digest: str, signed: Envelope) -> None:
-    """Add a signed statement to those that an image has."""
-    with tempfile.NamedTemporaryFile(prefix="delivery-attach-") as file:
+def attach(image: ImageRepository, place: ImageRepository, digest: str, signed: Envelope) -> None:
+    """Add a signed statement about an image to those in `place`, with the login of that."""
+    # cosign speaks plain HTTP with some hosts unasked (localhost, private addresses), where nothing answers to TLS.
+    where = ["--allow-http-registry"] if image.plain_http else []
+    settings = {"COSIGN_REPOSITORY": place.here}
+    if place.docker_config:
+        settings["DOCKER_CONFIG"] = str(place.docker_config)
+    with (
+        tempfile.NamedTemporaryFile(prefix="delivery-attach-") as file,
+        certificates.with_system(image.ca) as authorities,
+    ):
         file.write(signed.text)
         file.flush()
-        _ask(["attach", "attestation", "--attestation", file.name], repository, digest)
-
-
-def verify(repository: ImageRepository, digest: str, predicate_type: str, public: Path) -> list[Envelope]:
-    """Those statements of one kind about an image that this key signed; NotVerified when there is none."""
-    command = ["verify-attestation", "--key", str(public), "--insecure-ignore-tlog=true"]
-    command += ["--type", predicate_type]
-    try:
-        said = _ask(command, repository, digest)
-    except CosignFailed as error:
-        if _NOT_REACHED.search(error.message):
-            raise
-        raise NotVerified(error.message, error.hint) from None
-    return [envelope(line.encode()) for line in said.splitlines() if line.strip()]
-
-
-def _signatures(one: Envelope) -> list[Any]:
-    return sorted(signature["sig"] for signature in json.loads(one.text)["signatures"])
-
-
-def _ask(arguments: list[str], repository: ImageRepository, digest: str) -> str:
-    # cosign speaks plain HTTP with some hosts unasked (localhost, private addresses), where nothing answers to TLS.
-    where = ["--allow-http-registry"] if repository.plain_http else []
-    with certificates.with_system(repository.ca) as authorities:
-        if repository.ca:  # in place of the system's, so the file has both
+        if image.ca:  # in place of the system's, so the file has both
             where += ["--registry-cacert", str(authorities)]
-        return _run([*arguments, *where, repository.at(digest)], docker_config=repository.docker_config)
+        _run(["attach", "attestation", "--attestation", file.name, *where, image.at(digest)], settings)
 
 
-def _run(arguments: list[str], *, password: str = "", docker_config: Path | None = None) -> str:
-    environment = os.environ | direct.environment() | {"COSIGN_PASSWORD": password}
-    if docker_config:
-        environment["DOCKER_CONFIG"] = str(docker_config)
+def _run(arguments: list[str], settings: dict[str, str] | None = None, *, password: str = "") -> None:
+    environment = os.environ | direct.environment() | {"COSIGN_PASSWORD": password} | (settings or {})
     try:
         done = subprocess.run(
             [str(programs.path("cosign")), *arguments],
@@ -146,7 +128,6 @@ def _run(arguments: list[str], *, password: str = "", docker_config: Path | None
             f"cosign {arguments[0]}: {_reason(done.stderr)}",
             "does the registry answer, and take the login? is the key the one of its password?",
         )
-    return done.stdout
 
 
 def _reason(text: str) -> str:

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pyhelm3 import Command
-from pyhelm3.command import SafeLoader
 from pyhelm3.errors import Error
 
 from delivery.errors import BadInput, PlatformError
-from delivery.parts import programs
+from delivery.parts import documents, programs
 
 SECONDS = 60
 logging.getLogger("pyhelm3").addHandler(logging.NullHandler())  # our errors say what it would log
@@ -27,8 +25,7 @@ def template(
 ) -> list[dict[str, Any]]:
     """The manifests of the chart with one values file, hooks included; `instead` sets values on top."""
     command = ["template", release, chart, "--values", values, "--namespace", namespace, *_set(instead)]
-    documents = yaml.load_all(_run(command, values.name), Loader=SafeLoader)
-    return [document for document in documents if document]
+    return documents.every(_run(command, values.name))
 
 
 def lint(chart: Path, values: Path, instead: Mapping[str, str] | None = None) -> None:

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from kubernetes.client import (
     AdmissionregistrationV1Api,
     ApiClient,
+    ApisApi,
     AppsV1Api,
     BatchV1Api,
     Configuration,
@@ -236,6 +237,37 @@ class Kubernetes:
         with ThreadPoolExecutor(max_workers=len(lists)) as pool:
             found = pool.map(lambda call: self._json(call, namespace)["items"], lists.values())
             return dict(zip(lists, found, strict=True))
+
+    def objects(self, namespace: str, group: str, version: str, plural: str) -> list[Object]:
+        """All objects of a kind in a namespace, with the version that the cluster prefers where `version` is empty.
+
+        None where the cluster does not know that kind; Denied when it may not be read.
+        """
+        try:
+            if not group:
+                return list(self._json(self._core_objects, namespace, version or "v1", plural)["items"])
+            chosen = version or self._preferred.get(group)
+            return self.customs(group, chosen, plural, namespace) if chosen else []
+        except Denied as error:
+            if error.status != 404:
+                raise
+            return []
+
+    def _core_objects(self, namespace: str, version: str, plural: str, **options: Any) -> Any:
+        """What CustomObjectsApi does, for the one group that has no name."""
+        return self._client.call_api(
+            "/api/{version}/namespaces/{namespace}/{plural}",
+            "GET",
+            {"version": version, "namespace": namespace, "plural": plural},
+            auth_settings=["BearerToken"],
+            **options,
+        )
+
+    @cached_property
+    def _preferred(self) -> dict[str, str]:
+        """Each API group of the cluster, and the version that it prefers."""
+        groups = self._json(ApisApi(self._client).get_api_versions)["groups"]
+        return {one["name"]: one["preferredVersion"]["version"] for one in groups}
 
     def pods_changed(self, namespace: str, since: str, seconds: float) -> None:
         """Return when a pod of the namespace changed after `since`, or when the time is over."""

@@ -93,6 +93,7 @@ class Registry:
         self._login: logins.Lookup | None = None
         self._turn = threading.Lock()  # dxf keeps the token that it got last
         self._blobs: dict[str, bytes] = {}
+        self._beside: dict[str, Registry] = {}
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
@@ -116,6 +117,27 @@ class Registry:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._open.close()
+
+    def beside(self, repository: ImageRepository) -> "Registry":
+        """Another repository with the login of this one: over the same connection where the registry is the same.
+
+        It is closed together with this one.
+        """
+        if repository.here == self.repository.here:
+            return self
+        with self._turn:
+            if repository.here not in self._beside:
+                other = Registry(repository, self._seconds)
+                if other.host == self.host:
+                    other._share(self)
+                else:
+                    self._open.enter_context(other)
+                self._beside[repository.here] = other
+            return self._beside[repository.here]
+
+    def _share(self, other: "Registry") -> None:
+        self._login, self._turn = other._login, other._turn
+        self._dxf = other._dxf.beside(self.repository.path, self._log_in)
 
     def ping(self) -> None:
         """Return when the registry answers and takes our login."""
@@ -322,6 +344,14 @@ class _Client(DXF):  # type: ignore[misc]
         session.auth = _as_it_is
         session.trust_env = not self._insecure  # no proxy between this machine and itself
         return self
+
+    def beside(self, path: str, log_in: Callable[[Any, requests.Response], None]) -> Self:
+        """The same connection for another repository of the registry."""
+        other = type(self).from_base(self, path)
+        other._auth = log_in
+        if self._token:  # which is good for one repository
+            other._token, other._headers = None, {}
+        return other
 
     def ask(self, method: str, path: str, **options: Any) -> requests.Response:
         """One request below the repository; HTTPError, or DXFUnauthorizedError."""

@@ -96,6 +96,7 @@ class Entered:
     entry: Release | None  # what the gate's entry says; None when there is none for this commit
     rejected: tuple[str, ...] = ()  # why other entries do not count
     at: datetime | None = None  # when the newest entry was signed; None when there is none
+    tag: str = ""  # the name of the change, where it is a tag
 
 
 @dataclass(frozen=True)
@@ -111,13 +112,16 @@ class Facts:
     moved: bool  # the branch's newest commit asks something else of a guarded environment than what entered
     argocd: Application | Unknown
     current: bool  # Argo CD is at the commit that entered, or at one that asks the same as Git's newest
+    asleep: Unknown | None  # why Argo CD does not act, so that what it says may be old
     pods: tuple[Pod, ...] | Unknown
     answers: Mapping[str, Answer | Unknown]
     image: Image | Unknown
     foreign: tuple[str, ...] | Unknown  # commits that Argo CD is at, and that the branch never had
     overrides: Findings | Unknown  # the Application held against Git's
-    strays: Findings | Unknown  # objects and pods held against what the chart renders
+    strays: Findings | Unknown  # pods, and what makes them, held against what the chart renders
+    objects: Findings | Unknown  # all other objects, and those that nobody asked for
     locks: Locks  # what guards it, and the emergencies in which somebody went around that
+    tags: tuple[str, ...] | Unknown = ()  # what is wrong with the tags by which things enter
 
 
 @dataclass(frozen=True)
@@ -169,6 +173,10 @@ def decide(facts: Facts) -> Proof:
     elif facts.foreign:
         at = ", ".join(commit[:12] for commit in facts.foreign)
         found.mismatches.append(f"Argo CD is at {at}, which the branch in Git never had")
+    if isinstance(facts.tags, Unknown):
+        found.unknowns.append(facts.tags.reason)
+    else:
+        found.mismatches += facts.tags
     _argocd(facts, found)
     if not facts.follows:
         _entered(facts, found)
@@ -183,11 +191,14 @@ def decide(facts: Facts) -> Proof:
             _pod(pod, pod.app == facts.release, facts.desired, facts.image, found)
         _replicas(facts, facts.desired, facts.pods, found)
     _emergencies(facts, found)
-    for part in (facts.overrides, facts.strays, facts.locks.off):
+    _lifts(facts, found)
+    for part in (facts.overrides, facts.strays, facts.objects, facts.locks.off):
         if isinstance(part, Unknown):
             found.unknowns.append(part.reason)
         else:
-            found.mismatches += part.mismatches
+            # While Argo CD brings the objects, the cluster has some of before and some of after.
+            waits = part is facts.objects and _brings(facts)
+            (found.unknowns if waits else found.mismatches).extend(part.mismatches)
             found.unknowns += part.unknowns
     verdict = Verdict.MISMATCH if found.mismatches else Verdict.UNKNOWN if found.unknowns else Verdict.PROVEN
     unknowns = tuple(dict.fromkeys(found.unknowns))  # one cause can hide several pieces
@@ -196,6 +207,8 @@ def decide(facts: Facts) -> Proof:
 
 def _argocd(facts: Facts, found: _Findings) -> None:
     argocd = facts.argocd
+    if facts.asleep is not None:
+        found.unknowns.append(facts.asleep.reason)
     if isinstance(argocd, Unknown):
         found.unknowns.append(argocd.reason)
         return
@@ -219,6 +232,11 @@ def _argocd(facts: Facts, found: _Findings) -> None:
         found.unknowns.append(f"Argo CD does not know whether it is in sync{_because(argocd)}")
     if argocd.health != "Healthy":
         found.unknowns.append(f"Argo CD calls it {argocd.health}{_because(argocd)}")
+
+
+def _brings(facts: Facts) -> bool:
+    """Whether Argo CD is on its way to what Git asks for."""
+    return isinstance(facts.argocd, Application) and (facts.argocd.syncing or not facts.current)
 
 
 def _entered(facts: Facts, found: _Findings) -> None:
@@ -251,14 +269,15 @@ def _entered(facts: Facts, found: _Findings) -> None:
         found.notes.append(
             f"Git has changed since; {name} stays at {entered.release[:12]} until something enters"
         )
-    if isinstance(facts.argocd, Unknown) or facts.argocd.target == entered.release:
+    # What a tag stands on is signed as well: after a change of the strategy the pin may be either.
+    if isinstance(facts.argocd, Unknown) or facts.argocd.target in {entered.tag, entered.release} - {""}:
         return
     target = facts.argocd.target[:40] or "the repository's HEAD"
     if facts.argocd.revision == entered.release:
         found.notes.append(f"{name} follows {target}, which is at {entered.release[:12]} now")
     else:
         found.mismatches.append(
-            f"Argo CD is told to keep {name} at {target}, and {entered.release[:12]} entered"
+            f"Argo CD is told to keep {name} at {target}, and {entered.tag or entered.release[:12]} entered"
         )
 
 
@@ -274,6 +293,18 @@ def _emergencies(facts: Facts, found: _Findings) -> None:
     against, notes = locks.emergencies(told, facts.environment, at)
     found.mismatches += against
     found.notes += notes
+
+
+def _lifts(facts: Facts, found: _Findings) -> None:
+    """Whoever lifted a freeze brought in what the gate had signed, or nothing: worth knowing for ever, no more."""
+    told = facts.locks.lifts
+    if isinstance(told, Unknown):
+        found.unknowns.append(told.reason)
+        return
+    found.notes += [
+        f"the freeze of {facts.environment} was lifted at {one.at:%Y-%m-%d %H:%M:%SZ}: {one.reason}"
+        for one in told
+    ]
 
 
 def _because(argocd: Application) -> str:

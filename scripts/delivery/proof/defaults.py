@@ -1,8 +1,8 @@
-"""What the API server and the cluster's own controllers add to a pod by themselves, written once.
+"""What the API server and the cluster's own controllers add to pods and other objects by themselves, written once.
 
 The source of every value is the reference of the Kubernetes API, https://kubernetes.io/docs/reference/kubernetes-api/
-(Pod v1 core, "Defaults to …"), and, for what is added, that of the admission plugins and controllers that are named
-below. scripts/tests/recorded/defaulted.json holds what a real API server made of specs that use them.
+("Defaults to …"), and, for what is added, that of the admission plugins and controllers that are named below.
+scripts/tests/recorded/defaulted.json and objects.json hold what a real API server made of specs that use them.
 """
 
 import re
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 Default = str | int | bool
 
 # (the object that the field is in, the field) -> what it means when nobody says anything.
-# "pod" is the pod's spec; containers of every kind are in "containers".
+# "pod" is the pod's spec; containers of every kind are in "containers"; the spec of any other kind is in its kind.
 DEFAULTS: Mapping[tuple[str, str], Default] = {
     ("pod", "restartPolicy"): "Always",
     ("pod", "dnsPolicy"): "ClusterFirst",
@@ -63,6 +63,7 @@ DEFAULTS: Mapping[tuple[str, str], Default] = {
     ("configMap", "optional"): False,
     ("persistentVolumeClaim", "readOnly"): False,
     ("serviceAccountToken", "expirationSeconds"): 3600,
+    ("syncWindows", "manualSync"): False,  # of Argo CD's AppProject
     ("image", "pullPolicy"): "IfNotPresent",
     ("csi", "readOnly"): False,
     ("nfs", "readOnly"): False,
@@ -73,7 +74,64 @@ DEFAULTS: Mapping[tuple[str, str], Default] = {
     ("matchConstraints", "matchPolicy"): "Equivalent",
     ("matchResources", "matchPolicy"): "Equivalent",
     ("resourceRules", "scope"): "*",
+    # What the chart has beside pods.
+    ("Service", "type"): "ClusterIP",
+    ("Service", "sessionAffinity"): "None",
+    ("Service", "internalTrafficPolicy"): "Cluster",
+    ("Service", "externalTrafficPolicy"): "Cluster",
+    ("Service", "allocateLoadBalancerNodePorts"): True,
+    ("Service", "publishNotReadyAddresses"): False,
+    ("clientIP", "timeoutSeconds"): 10800,
+    ("HorizontalPodAutoscaler", "minReplicas"): 1,
+    ("PersistentVolumeClaim", "volumeMode"): "Filesystem",
+    ("Deployment", "revisionHistoryLimit"): 10,
+    ("Deployment", "progressDeadlineSeconds"): 600,
+    ("Deployment", "minReadySeconds"): 0,
+    ("Deployment", "paused"): False,
+    ("strategy", "type"): "RollingUpdate",
+    ("strategy.rollingUpdate", "maxUnavailable"): "25%",
+    ("strategy.rollingUpdate", "maxSurge"): "25%",
+    ("StatefulSet", "revisionHistoryLimit"): 10,
+    ("StatefulSet", "minReadySeconds"): 0,
+    ("StatefulSet", "podManagementPolicy"): "OrderedReady",
+    ("DaemonSet", "revisionHistoryLimit"): 10,
+    ("DaemonSet", "minReadySeconds"): 0,
+    ("updateStrategy", "type"): "RollingUpdate",
+    ("updateStrategy.rollingUpdate", "partition"): 0,
+    ("updateStrategy.rollingUpdate", "maxUnavailable"): 1,
+    ("updateStrategy.rollingUpdate", "maxSurge"): 0,
+    ("persistentVolumeClaimRetentionPolicy", "whenDeleted"): "Retain",
+    ("persistentVolumeClaimRetentionPolicy", "whenScaled"): "Retain",
+    ("volumeClaimTemplates", "apiVersion"): "v1",
+    ("volumeClaimTemplates", "kind"): "PersistentVolumeClaim",
+    ("volumeClaimTemplates.spec", "volumeMode"): "Filesystem",
+    ("Job", "parallelism"): 1,
+    ("Job", "completions"): 1,
+    ("Job", "backoffLimit"): 6,
+    ("Job", "completionMode"): "NonIndexed",
+    ("Job", "suspend"): False,
+    ("Job", "manualSelector"): False,
+    ("Job", "podReplacementPolicy"): "TerminatingOrFailed",
+    ("CronJob", "concurrencyPolicy"): "Allow",
+    ("CronJob", "suspend"): False,
+    ("CronJob", "successfulJobsHistoryLimit"): 3,
+    ("CronJob", "failedJobsHistoryLimit"): 1,
 }
+
+# Fields of a spec that the API server or a controller chooses where Git leaves the choice to it.
+CHOSEN: Mapping[str, tuple[str, ...]] = {
+    "Service": ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "healthCheckNodePort"),
+    "Ingress": ("ingressClassName",),
+    "PersistentVolumeClaim": ("volumeName", "storageClassName"),
+    "Job": ("selector",),
+}
+# The kinds that have defaults. One of any other kind, a ConfigMap or what a team's own definitions bring, is in the
+# cluster exactly what was applied.
+COMPLETED = frozenset({kind for kind, _ in DEFAULTS if kind[:1].isupper()} | {*CHOSEN, "NetworkPolicy"})
+# Where `{}` says something, all of them, and to leave the field out says another thing.
+SAYS_ALL = tuple(
+    (peers, selector) for peers in ("from", "to") for selector in ("podSelector", "namespaceSelector")
+)
 
 # Filled in for every pod, and nothing that a pod does follows from them: where it runs and how soon.
 # (The scheduler; the admission plugins Priority and RuntimeClass.)
@@ -103,6 +161,12 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "matchConditions": ("name",),
     "variables": ("name",),
     "authorities": ("name",),
+}
+# The same where the field means another thing in another object; empty where only the place tells them apart.
+KEYS_IN: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("Service", "ports"): ("port", "protocol"),
+    ("ingress", "ports"): (),
+    ("egress", "ports"): (),
 }
 # Where the order counts too: a variable may use those before it, and init containers run one after the other.
 ORDERED = ("env", "initContainers", "variables")
@@ -135,3 +199,30 @@ LABELS = re.compile(
 RESTARTED = "kubectl.kubernetes.io/restartedAt"  # `kubectl rollout restart`: the same pods, begun anew
 INDEX = "JOB_COMPLETION_INDEX"  # the variable of an indexed Job's containers
 INDEX_FIELD = "metadata.labels['batch.kubernetes.io/job-completion-index']"
+
+# Annotations that Argo CD, kubectl and the cluster's own controllers put on objects.
+ANNOTATIONS = re.compile(
+    r"^(argocd\.argoproj\.io/(tracking-id|installation-id)|kubectl\.kubernetes\.io/last-applied-configuration"
+    r"|deployment\.kubernetes\.io/revision|deprecated\.daemonset\.template\.generation"
+    r"|pv\.kubernetes\.io/bind-completed|pv\.kubernetes\.io/bound-by-controller"
+    r"|volume\.(beta\.)?kubernetes\.io/(storage-provisioner|selected-node)|batch\.kubernetes\.io/job-tracking)$"
+)
+# What is in every namespace by itself: of Kubernetes, of OpenShift, of Istio.
+EVERYWHERE = {
+    ("ConfigMap", "kube-root-ca.crt"),
+    ("ConfigMap", "openshift-service-ca.crt"),
+    ("ConfigMap", "istio-ca-root-cert"),
+    ("ServiceAccount", "default"),
+}
+# Who of Kubernetes' own kinds makes which others, and names itself as their owner.
+MADE_BY: Mapping[str, tuple[str, ...]] = {
+    "Deployment": ("ReplicaSet",),
+    "CronJob": ("Job",),
+    "Service": ("EndpointSlice",),
+    "StatefulSet": ("ControllerRevision", "PersistentVolumeClaim"),
+    "DaemonSet": ("ControllerRevision",),
+}
+# Their API groups.
+OF_KUBERNETES = re.compile(
+    r"^(|apps|batch|autoscaling|policy|(networking|rbac\.authorization|discovery|storage)\.k8s\.io)$"
+)

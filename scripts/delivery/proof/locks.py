@@ -6,14 +6,16 @@ there, as it was generated, and whether somebody went through the way that is le
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from delivery.errors import Unknown
+from delivery.parts import windows
 from delivery.parts.emergency import Emergency
 from delivery.proof import spec
 from delivery.proof.findings import Findings, told
+from delivery.signed import keys
 
 Object = Mapping[str, Any]
 # Those of one kind by their names.
@@ -22,6 +24,12 @@ Named = Mapping[str, Object]
 POLICY, BINDING = "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"
 WEBHOOK = "policy.sigstore.dev"  # what policy-controller calls its configuration
 KEYRING = "argocd-gpg-keys-cm"
+# Of policy-controller: what it does with an image that no policy is about, for example.
+SETTINGS, SETTINGS_IN = "config-policy-controller", "cosign-system"
+# Who of Argo CD looks at signatures, by their labels, and the variable that tells them not to.
+_NAME, _VERIFIES = "app.kubernetes.io/name", "argocd-repo-server"
+_OF_COMMITS = (_VERIFIES, "argocd-application-controller")
+_SWITCH, _OFF = "ARGOCD_GPG_ENABLED", ("false", "no")
 # A label says whether policy-controller is asked about a namespace; that of knative takes one out.
 _GUARDING = (
     *("policy.sigstore.dev/include", "webhooks.knative.dev/exclude"),
@@ -38,10 +46,11 @@ _NOTHING = Findings()
 
 @dataclass(frozen=True)
 class Locks:
-    """What was found about the locks of an environment, and every emergency that its namespace tells of."""
+    """What was found about the locks of an environment, every emergency and every lifted freeze."""
 
     off: Findings | Unknown = _NOTHING
     emergencies: tuple[Emergency, ...] | Unknown = ()
+    lifts: tuple[windows.Lift, ...] | Unknown = ()
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,7 @@ class Wanted:
     commits: tuple[str, str] | Unknown  # the id and the certificate of the key that signs its gate's commits
     image_policy: Object | Unknown | None  # policy-controller's; None where no evidence is asked for
     conditions: tuple[Object, ...] = ()  # by which policy-controller may be asked less
+    keys: Mapping[str, str] | Unknown = field(default_factory=dict)  # the public keys of this site
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,7 @@ class Cluster:
     bindings: Named | Unknown
     image_policies: Named | Unknown
     webhook: Object | Unknown | None
+    settings: Object | Unknown | None  # policy-controller's
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,8 @@ class There:
     namespace: Object | Unknown | None
     project: Object | Unknown | None
     keyring: Object | Unknown | None
+    argocd: Collection[Object] | Unknown  # the pods of Argo CD's namespace
+    keys: Object | Unknown | None = None  # the public keys that an administrator put there
 
 
 def found(there: There, wanted: Wanted) -> Findings:
@@ -87,10 +100,13 @@ def found(there: There, wanted: Wanted) -> Findings:
         *_namespace(there.namespace, wanted, unknowns),
         *_project(there.project, wanted, unknowns),
         *_keyring(there.keyring, wanted, unknowns),
+        *_verifiers(there.argocd, unknowns),
+        *_public_keys(there.keys, wanted, unknowns),
     ]
     if wanted.image_policy is not None:
         lines += _image_policies(there.cluster.image_policies, wanted, unknowns)
         lines += _webhook(there.cluster.webhook, there.namespace, wanted, unknowns)
+        lines += _settings(there.cluster.settings, unknowns)
     return Findings(
         tuple(f"a lock is off: {line}" for line in lines),
         tuple(f"whether all locks are in place is not known: {one}" for one in dict.fromkeys(unknowns)),
@@ -196,6 +212,9 @@ def _project(live: Object | Unknown | None, wanted: Wanted, unknowns: list[str])
         if live is None:
             yield f"{name} is not there"
         else:
+            if windows.lifted(live):
+                yield f"{name}: its freezes are lifted, so that it is synced by hand"
+                live = {**live, "spec": {**live["spec"], "syncWindows": windows.shut(live)}}
             yield from _told(name, spec.fields(live.get("spec") or {}, wanted.project["spec"], "project"))
 
 
@@ -213,6 +232,53 @@ def _keyring(live: Object | Unknown | None, wanted: Wanted, unknowns: list[str])
             yield f"ConfigMap {KEYRING} has no key {key}, which signs the commits of the gate"
         elif has.strip() != certificate.strip():
             yield f"ConfigMap {KEYRING} has another certificate under {key}"
+
+
+def _verifiers(live: Collection[Object] | Unknown, unknowns: list[str]) -> Iterator[str]:
+    """Whether Argo CD looks at signatures at all: what it does without, its project's keys do not tell."""
+    if isinstance(live, Unknown):
+        unknowns.append(live.reason)
+        return
+    running = [one for one in live if (one.get("status") or {}).get("phase") not in ("Succeeded", "Failed")]
+    looks = [one for one in running if _labels(one).get(_NAME) in _OF_COMMITS]
+    if not any(_labels(one)[_NAME] == _VERIFIES for one in looks):
+        unknowns.append(f"Argo CD has no pod with the label {_NAME}={_VERIFIES}, which verifies commits")
+    for pod in looks:
+        for container in pod["spec"]["containers"]:
+            where = f"pod {pod['metadata']['name']}, container {container['name']}"
+            said = [
+                one for one in container.get("env") or [] if one["name"] == _SWITCH
+            ]  # the last one counts
+            value = str(said[-1].get("value") or "") if said else ""
+            if value.lower() in _OFF:
+                yield f"{where}: {_SWITCH} is {value}, so Argo CD takes commits that nobody signed"
+            elif (
+                "$(" in value or (said and "valueFrom" in said[-1]) or (not said and container.get("envFrom"))
+            ):
+                unknowns.append(f"{where}: {_SWITCH} comes from elsewhere, say it in place: true")
+
+
+def _settings(live: Object | Unknown | None, unknowns: list[str]) -> Iterator[str]:
+    if isinstance(live, Unknown):
+        unknowns.append(live.reason)
+    elif live is None:
+        yield f"ConfigMap {SETTINGS} is not there"
+    else:
+        data = live.get("data") or {}
+        if (unmatched := data.get("no-match-policy")) in ("allow", "warn"):
+            yield f"ConfigMap {SETTINGS}: no-match-policy is {unmatched}, it should be deny"
+        if str(empty := data.get("fail-on-empty-authorities")).lower() in ("0", "f", "false"):
+            yield f"ConfigMap {SETTINGS}: fail-on-empty-authorities is {empty}, it should be true"
+
+
+def _public_keys(live: Object | Unknown | None, wanted: Wanted, unknowns: list[str]) -> list[str]:
+    if isinstance(wanted.keys, Unknown):
+        unknowns.append(wanted.keys.reason)
+    elif isinstance(live, Unknown):
+        unknowns.append(live.reason)
+    else:
+        return keys.differences(wanted.keys, live)
+    return []
 
 
 def _image_policies(live: Named | Unknown, wanted: Wanted, unknowns: list[str]) -> Iterator[str]:

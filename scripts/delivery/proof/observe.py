@@ -3,27 +3,28 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from delivery.app import Version
 from delivery.build import image
 from delivery.context import Context
-from delivery.desired import derived
-from delivery.desired import manifests as desired
+from delivery.desired import derived, kinds
 from delivery.desired.manifests import Desired
 from delivery.errors import DeliveryError, Unknown, or_unknown
 from delivery.parts import argocd, git
 from delivery.parts.emergency import Emergency
 from delivery.parts.registry import Falsified, connect
+from delivery.parts.windows import Lift
 from delivery.pipeline import Environment
+from delivery.proof import asked, objects, overrides, owners
 from delivery.proof import guards as guarding
-from delivery.proof import overrides, owners
-from delivery.proof.decide import Answer, Container, Entered, Facts, Image, Pod, Proof, decide
+from delivery.proof.decide import Answer, Container, Facts, Image, Pod, Proof, decide
 from delivery.proof.findings import Findings
 from delivery.proof.guards import Guards
-from delivery.signed import commits, entry
+from delivery.proof.history import History, begun
 
 if TYPE_CHECKING:
     from delivery.parts.kubernetes import Kubernetes
@@ -39,17 +40,20 @@ def observe(
 
     `repository` is a clone of the server's branch, where one is at hand: then its HEAD is what Git asks.
     """
+    with begun(context, repository) as history:
+        return observe_by(context, environments, history)
+
+
+def observe_by(context: Context, environments: Iterable[Environment], history: History) -> list[Facts]:
+    """The same, given Git's history: clusters are asked while Git is, nothing of one waits for the other."""
     chosen = list(environments)
-    with _clusters(context, chosen) as clusters, ExitStack() as stack:
-        guards = stack.enter_context(closing(Guards(context, chosen, clusters)))  # reads while Git is asked
-        history: git.Repository | Unknown
-        try:
-            history = repository or stack.enter_context(
-                git.clone(context.site.git, context.pipeline.git.branch, bare=True)
-            )
-        except (git.GitFailed, git.ServerUnreachable) as error:
-            history = Unknown(error.message)
-        return _each(lambda e: facts(context, e, history, clusters[e.name], guards), chosen)
+    with (
+        ThreadPoolExecutor(max_workers=max(1, len(chosen))) as pool,
+        _clusters(context, chosen) as clusters,
+        closing(Guards(context, chosen, clusters)) as guards,
+    ):
+        one = partial(facts, context, history, guards)
+        return list(pool.map(lambda e: one(e, clusters[e.name]), chosen))
 
 
 @contextmanager
@@ -87,40 +91,50 @@ def emergencies(
         return guarding.emergencies(chosen, clusters)
 
 
+def lifts(context: Context, environments: Iterable[Environment]) -> dict[str, tuple[Lift, ...] | Unknown]:
+    """Every lifted freeze of the guarded ones among these environments, by their names, the oldest first."""
+    chosen = [one for one in environments if one.guarded]
+    with _clusters(context, chosen) as clusters:
+        return guarding.lifts(chosen, clusters)
+
+
 def facts(
     context: Context,
-    environment: Environment,
-    repository: git.Repository | Unknown,
-    kubernetes: "Kubernetes | Unknown",
+    history: History,
     guards: Guards,
+    environment: Environment,
+    kubernetes: "Kubernetes | Unknown",
 ) -> Facts:
-    """The facts about one environment, given its Git history, its cluster, and what is read of all locks."""
-    live = _live(context, environment, kubernetes)
+    """The facts about one environment, given Git's history, what is read of all locks, and its cluster."""
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        looking = pool.submit(_live, context, environment, kubernetes)
+        git_asks = asked.of(context, environment, history.result())
+        wanted = git_asks.desired
+        looked_up = pool.submit(_image, context, wanted)
+        beside = _beside(context, environment, wanted, kubernetes)
+        live, image = looking.result(), looked_up.result()
     application = (
         live.application if isinstance(live.application, Unknown) else argocd.parse(live.application)
     )
-    entered = _entered(context, environment, repository)
-    if environment.guarded:
-        wanted, current, moved = _let_in(context, environment, repository, entered, application)
-    else:
-        wanted, current = _followed(context, environment, repository, application)
-        moved = False
     return Facts(
         environment=environment.name,
         release=context.pipeline.chart.release,
         follows=not environment.guarded,
         desired=wanted,
-        entered=entered,
-        asked=_asked(environment, repository),
-        moved=moved,
+        entered=git_asks.entered,
+        asked=git_asks.newest,
+        moved=git_asks.moved,
         argocd=application,
-        current=current,
+        current=asked.current(context, environment, git_asks, application),
+        asleep=guards.asleep(environment),
         pods=live.pods if isinstance(live.pods, Unknown) else tuple(parse(item) for item in live.pods),
         answers=live.answers,
-        image=wanted if isinstance(wanted, Unknown) else or_unknown(lambda: registered(context, wanted)),
-        foreign=_foreign(context, repository, application),
+        image=image,
+        foreign=asked.foreign(context, environment, git_asks, application),
+        tags=asked.faults(context, environment, git_asks, application),
         overrides=_overrides(context, environment, live.application),
         strays=_strays(environment, wanted, live),
+        objects=_objects(environment, wanted, live, beside),
         locks=guards.of(environment),
     )
 
@@ -154,8 +168,8 @@ def _overrides(
 ) -> Findings | Unknown:
     if isinstance(application, Unknown):
         return application
-    asked = derived.application(context.pipeline, environment, derived.of(context.pipeline, context.site))
-    return overrides.found(application, asked)
+    wanted = derived.application(context.pipeline, environment, derived.of(context.pipeline, context.site))
+    return overrides.found(application, wanted)
 
 
 def _strays(environment: Environment, wanted: Desired | Unknown, live: _Live) -> Findings | Unknown:
@@ -168,24 +182,34 @@ def _strays(environment: Environment, wanted: Desired | Unknown, live: _Live) ->
     return owners.strays(wanted.documents, environment.namespace, live.makers, live.pods)
 
 
-def _foreign(
-    context: Context, repository: git.Repository | Unknown, application: argocd.Application | Unknown
-) -> tuple[str, ...] | Unknown:
-    """The commits that Argo CD is at and that the branch never had."""
-    if isinstance(repository, Unknown):
-        return repository
-    if isinstance(application, Unknown):
-        return application
-    at = dict.fromkeys(commit for commit in (application.revision, application.told) if commit)
-    strange = [commit for commit in at if not repository.contains(commit, "HEAD")]
-    if not strange:
-        return ()
-    # Somebody may have pushed it since the clone was made.
-    served = git.Repository(repository.path, context.site.git)
-    newest = or_unknown(lambda: served.fetch(f"refs/heads/{context.pipeline.git.branch}"))
-    if isinstance(newest, Unknown):
-        return newest
-    return tuple(commit for commit in strange if not served.contains(commit, newest))
+def _beside(
+    context: Context, environment: Environment, wanted: Desired | Unknown, api: "Kubernetes | Unknown"
+) -> objects.Live | Unknown:
+    """The objects of the namespace beside pods and those that make them."""
+    if isinstance(wanted, Unknown):
+        return wanted
+    if isinstance(api, Unknown):
+        return api
+    return or_unknown(
+        lambda: objects.read(api, environment.namespace, wanted.documents, kinds.named(context.pipeline.root))
+    )
+
+
+def _objects(
+    environment: Environment, wanted: Desired | Unknown, live: _Live, beside: objects.Live | Unknown
+) -> Findings | Unknown:
+    if isinstance(wanted, Unknown):
+        return wanted
+    if isinstance(beside, Unknown):
+        return beside
+    if isinstance(live.makers, Unknown):
+        return live.makers
+    makers = {objects.MAKERS[kind]: some for kind, some in live.makers.items()}
+    return objects.found(wanted.documents, environment.namespace, {**makers, **beside})
+
+
+def _image(context: Context, wanted: Desired | Unknown) -> Image | Unknown:
+    return wanted if isinstance(wanted, Unknown) else or_unknown(lambda: registered(context, wanted))
 
 
 def ask(
@@ -283,75 +307,6 @@ def _state(status: Mapping[str, Any]) -> str:
     if "terminated" in state:
         return str(state["terminated"].get("reason") or "terminated")
     return str((state.get("waiting") or {}).get("reason") or "not started")
-
-
-def _entered(
-    context: Context, environment: Environment, repository: git.Repository | Unknown
-) -> Entered | Unknown | None:
-    """The newest change that the environment's gate signed, with the entry that belongs to it."""
-    if isinstance(repository, Unknown):
-        return repository
-    if not environment.guarded:
-        return None
-    try:
-        record = commits.newest(context, repository, environment)
-        if record is None:
-            return None
-        with connect(context.site.image) as registry:
-            known = entry.fetch(context, registry, record.after, environment)
-    except DeliveryError as error:
-        return Unknown(f"what entered {environment.name} cannot be read: {error.message}")
-    ticket = known.of(record.commit)
-    release, at = (ticket.release, ticket.at) if ticket else (None, None)
-    return Entered(record.commit, record.release, record.after, release, known.rejected, at)
-
-
-def _let_in(
-    context: Context,
-    environment: Environment,
-    repository: git.Repository | Unknown,
-    entered: Entered | Unknown | None,
-    application: argocd.Application | Unknown,
-) -> tuple[Desired | Unknown, bool, bool]:
-    """What entered a guarded environment, whether Argo CD is at that commit, and whether Git has moved on since."""
-    if entered is None:
-        entered = Unknown(f"nothing entered {environment.name} yet")
-    if isinstance(entered, Unknown):
-        return entered, False, False
-    assert not isinstance(repository, Unknown)  # noqa: S101 - then what entered is unknown, too
-    current = isinstance(application, argocd.Application) and application.revision == entered.release
-    moved = not desired.same(context, repository, environment, entered.release, repository.commit("HEAD"))
-    return or_unknown(lambda: desired.at(context, repository, environment, entered.release)), current, moved
-
-
-def _asked(environment: Environment, repository: git.Repository | Unknown) -> str | Unknown:
-    """The digest that the newest values of a guarded environment name; empty when they name none."""
-    if isinstance(repository, Unknown) or not environment.guarded:
-        return ""
-    try:
-        return desired.image(repository, environment, repository.commit("HEAD"))[1]
-    except desired.NothingYet:
-        return ""
-    except DeliveryError as error:
-        return Unknown(error.message)
-
-
-def _followed(
-    context: Context,
-    environment: Environment,
-    repository: git.Repository | Unknown,
-    application: argocd.Application | Unknown,
-) -> tuple[Desired | Unknown, bool]:
-    """What Git's newest commit asks, and whether Argo CD is at a commit that asks the same."""
-    if isinstance(repository, Unknown):
-        return repository, False
-    newest = repository.commit("HEAD")
-    current = False
-    if not isinstance(application, Unknown):
-        at = application.revision
-        known = bool(at) and repository.ok("merge-base", "--is-ancestor", at, newest)
-        current = known and desired.same(context, repository, environment, at, newest)
-    return or_unknown(lambda: desired.at(context, repository, environment, newest)), current
 
 
 def _each(work: Callable[[Any], T], items: list[Any]) -> list[T]:

@@ -70,16 +70,10 @@ def _compared(status: Object, wanted: Object) -> Iterator[str]:
 
 
 def _differences(live: Any, wanted: Any, at: str) -> Iterator[str]:
-    if isinstance(live, Mapping) and isinstance(wanted, Mapping):
-        for field in dict.fromkeys((*wanted, *live)):
-            if field != _REVISION:
-                where = f"{at}.{field}" if at else field
-                yield from _differences(live.get(field), wanted.get(field), where)
-    elif live in _EMPTY and wanted in _EMPTY:
-        return
-    elif wanted is None:
-        yield f"{at} is set, and Git does not set it"
-    elif live is None:
-        yield f"{at} is missing, Git has {spec.shown(wanted)}"
-    elif live != wanted:
-        yield f"{at} is {spec.shown(live)}, Git has {spec.shown(wanted)}"
+    for where, has, wants in spec.unequal(live, wanted, at, _EMPTY):
+        if where.rpartition(".")[2] == _REVISION:
+            continue
+        if wants is None:
+            yield f"{where} is set, and Git does not set it"
+        else:
+            yield f"{where} is {spec.shown(has)}, Git has {spec.shown(wants)}"

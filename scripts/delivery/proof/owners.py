@@ -19,7 +19,7 @@ Asked = Mapping[tuple[str, str], Object]
 # What a chart may have that makes pods, and a pod of its own.
 MAKERS = ("Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob", "Pod")
 # Those that are always there: a Job comes and goes, and a failed one is kept to read.
-_STAY = ("Deployment", "StatefulSet", "DaemonSet", "CronJob")
+STAY = ("Deployment", "StatefulSet", "DaemonSet", "CronJob")
 _SCALED = ("Deployment", "StatefulSet")
 _BETWEEN = ("ReplicaSet", "Job")  # made by a Deployment or a CronJob, and makes pods itself
 
@@ -33,14 +33,14 @@ def strays(
         for one in rendered
         if one.get("kind") in MAKERS and one["metadata"].get("namespace", namespace) == namespace
     }
-    live = [(kind, one) for kind in _STAY for one in objects.get(kind, ())]
+    live = [(kind, one) for kind in STAY for one in objects.get(kind, ())]
     there = {(kind, one["metadata"]["name"]) for kind, one in live}
     found = [line for kind, one in live for line in _object(kind, one, asked, rendered)]
     makers = {_uid(one): (kind, one) for kind, some in objects.items() for one in some}
     graces = [_grace(manifests.pod_template(one).get("spec") or {}) for one in asked.values()]
     for pod in pods:
         found += _leaving(pod, max(graces, default=0)) if _leaves(pod) else _pod(pod, asked, makers)
-    missing = [key for key in asked if key[0] in _STAY and key not in there]
+    missing = [key for key in asked if key[0] in STAY and key not in there]
     return Findings(tuple(found), tuple(f"{kind} {name} is not there" for kind, name in missing))
 
 

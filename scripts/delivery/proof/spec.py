@@ -1,10 +1,10 @@
-"""Is what the cluster has what Git rendered? A pod, the template that pods are made from, a policy: field by field.
+"""Is what the cluster has what Git rendered? A pod, the template of pods, any other object: field by field.
 
 What was rendered must be there, and beyond it nothing but what the API server and the cluster's controllers add by
 themselves (defaults.py). What a mutating webhook adds was asked by nobody in Git: it is a difference.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -13,14 +13,15 @@ from delivery.proof import defaults
 Object = Mapping[str, Any]
 _EMPTY: tuple[Any, ...] = (None, "", [], {}, ())
 _OLD_NAME = "serviceAccount"  # of serviceAccountName; the API server writes both
+_DATA = ("data.", "binaryData.")  # of a ConfigMap
 _SHOWN = 60  # characters of a value in a reason
 
 
 def template(live: Object, asked: Object) -> list[str]:
     """How the template of a live Deployment or its like differs from the rendered one, one line a field."""
     wanted, has = _spec(asked), _spec(live)
-    found = list(_named(live, asked, "labels"))
-    found += _named(live, asked, "annotations", (defaults.RESTARTED,))
+    found = list(named(live, asked, "labels"))
+    found += named(live, asked, "annotations", (defaults.RESTARTED,))
     return found + list(_fields(has, wanted, "", "pod"))
 
 
@@ -34,9 +35,9 @@ def pod(live: Object, asked: Object, owner: Object) -> list[str]:
     _from_admission(wanted, has)
     labels = live["metadata"].get("labels") or {}
     added = tuple(name for name in labels if defaults.LABELS.match(name))
-    found = list(_named(live, asked, "labels", added))
+    found = list(named(live, asked, "labels", added))
     # Network plugins and others note things in a pod's annotations; what a pod does is in its spec.
-    found += _named(live, asked, "annotations", tuple(live["metadata"].get("annotations") or {}))
+    found += named(live, asked, "annotations", tuple(live["metadata"].get("annotations") or {}))
     return found + list(_fields(has, wanted, "", "pod"))
 
 
@@ -48,6 +49,24 @@ def fields(live: Object, asked: Object, inside: str) -> list[str]:
     return list(_fields(live, asked, "", inside))
 
 
+def exact(live: Object, asked: Object) -> list[str]:
+    """The same of an object that has no defaults: what it has is what was applied, one line a field."""
+    return [_difference(has, wants, at) for at, has, wants in unequal(live, asked, "", (None, []))]
+
+
+def unequal(live: Any, asked: Any, at: str, empty: Collection[Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Where two values differ, as deep as both are objects: the place, and what each has there.
+
+    Two of `empty` are no difference.
+    """
+    if isinstance(live, Mapping) and isinstance(asked, Mapping):
+        for field in dict.fromkeys((*asked, *live)):
+            where = f"{at}.{field}" if at else field
+            yield from unequal(live.get(field), asked.get(field), where, empty)
+    elif not (live in empty and asked in empty) and live != asked:
+        yield at, live, asked
+
+
 def _spec(of: Object) -> dict[str, Any]:
     spec = deepcopy(dict(of.get("spec") or {}))
     if old := spec.get(_OLD_NAME):
@@ -56,7 +75,8 @@ def _spec(of: Object) -> dict[str, Any]:
     return spec
 
 
-def _named(live: Object, asked: Object, what: str, free: Sequence[str] = ()) -> Iterator[str]:
+def named(live: Object, asked: Object, what: str, free: Collection[str] = ()) -> Iterator[str]:
+    """How the labels or the annotations of two objects differ; one that is `free` may be there besides."""
     has = (live.get("metadata") or {}).get(what) or {}
     wanted = (asked.get("metadata") or {}).get(what) or {}
     one = what.removesuffix("s")
@@ -178,7 +198,7 @@ def _fields(live: Object, asked: Object, at: str, inside: str) -> Iterator[str]:
 
 def _value(of: Object, field: str, inside: str, asked: Object) -> Any:
     value = of.get(field)
-    if value not in _EMPTY:
+    if value not in _EMPTY or (value == {} and (inside, field) in defaults.SAYS_ALL):
         return value
     if (inside, field) == ("containers", "imagePullPolicy"):
         return _pull_policy(str(asked.get("image") or ""))
@@ -193,10 +213,13 @@ def _pull_policy(image: str) -> str:
 def _values(live: Any, asked: Any, at: str, inside: str, field: str) -> Iterator[str]:
     if live is None and asked is None:
         return
-    if isinstance(live, dict | None) and isinstance(asked, dict | None):
+    keys = defaults.KEYS_IN.get((inside, field), defaults.KEYS.get(field, ()))
+    if (inside, field) in defaults.SAYS_ALL and (live is None or asked is None):
+        yield _difference(live, asked, at)
+    elif isinstance(live, dict | None) and isinstance(asked, dict | None):
         yield from _objects(live, asked, at, field, inside)
-    elif field in defaults.KEYS and isinstance(live, list | None) and isinstance(asked, list | None):
-        yield from _elements(live or [], asked or [], at, field)
+    elif keys and isinstance(live, list | None) and isinstance(asked, list | None):
+        yield from _elements(live or [], asked or [], at, field, keys)
     elif isinstance(live, list) and isinstance(asked, list) and len(live) == len(asked):
         for number, (one, other) in enumerate(zip(live, asked, strict=True)):
             yield from _values(one, other, f"{at}[{number}]", inside, field)
@@ -218,11 +241,12 @@ def _objects(live: Object | None, asked: Object | None, at: str, field: str, ins
 def _inside(field: str, inside: str) -> str:
     if field in ("initContainers", "ephemeralContainers"):
         return "containers"
-    return f"{inside}.{field}" if inside == "volumeClaimTemplate" else field
+    nested = inside in ("volumeClaimTemplate", "volumeClaimTemplates") or field == "rollingUpdate"
+    return f"{inside}.{field}" if nested else field
 
 
-def _elements(live: list[Any], asked: list[Any], at: str, field: str) -> Iterator[str]:
-    has, wanted = _by_key(live, field), _by_key(asked, field)
+def _elements(live: list[Any], asked: list[Any], at: str, field: str, keys: Sequence[str]) -> Iterator[str]:
+    has, wanted = _by_key(live, field, keys), _by_key(asked, field, keys)
     if has is None or wanted is None:  # one key twice: only the whole can be compared
         if len(live) != len(asked):
             yield f"{at} has {len(live)} elements, Git asks for {len(asked)}"
@@ -247,10 +271,10 @@ def _harmless(element: Object, field: str) -> bool:
     return field == "resizePolicy" and element.get("restartPolicy") == "NotRequired"  # which is the default
 
 
-def _by_key(elements: list[Any], field: str) -> dict[str, Object] | None:
+def _by_key(elements: list[Any], field: str, keys: Sequence[str]) -> dict[str, Object] | None:
     found: dict[str, Object] = {}
     for one in elements:
-        parts = [one.get(name) or defaults.DEFAULTS.get((field, name)) for name in defaults.KEYS[field]]
+        parts = [one.get(name) or defaults.DEFAULTS.get((field, name)) for name in keys]
         found["/".join(str(part) for part in parts)] = one
     return found if len(found) == len(elements) else None
 
@@ -275,7 +299,7 @@ def _difference(live: Any, asked: Any, at: str) -> str:
         return f"{at} is there, and Git does not ask for it"
     if live is None:
         return f"{at} is missing, and Git asks for it"
-    if at.endswith("].value"):  # a variable that was set by hand may be a password
+    if at.endswith("].value") or at.startswith(_DATA):  # what was set by hand may be a password
         return f"{at} is not what Git asks for"
     if shown(live) == shown(asked):  # they differ further on than is shown
         return f"{at} is not what Git asks for"

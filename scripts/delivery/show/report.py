@@ -1,37 +1,40 @@
 """What people and programs read: the proof as a table or as JSON with a stable schema."""
 
-import json
-import sys
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import asdict
-from typing import Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from delivery.build.image import Built
-from delivery.context import Context
 from delivery.desired.manifests import Desired
 from delivery.errors import Unknown
 from delivery.gate import decide as gate
-from delivery.gate.gather import Tests
-from delivery.parts.emergency import Emergency
 from delivery.proof.decide import Answer, Image, Pod, Proof, Verdict
+from delivery.show.out import console, write_json
+from delivery.show.out import say as _say
+from delivery.signed.measurements import Measurement
 from delivery.site import Site
-from delivery.verbs.approve import Approved, Asked
-from delivery.verbs.carry import Promotion
-from delivery.verbs.promote import Preview
-from delivery.verbs.report import History, Report, Status
-from delivery.verbs.test import Tested
+
+if TYPE_CHECKING:  # what is shown is at hand; a proof need not load every verb for it
+    from delivery.build.image import Built
+    from delivery.context import Context
+    from delivery.gate.gather import Tests
+    from delivery.verbs.approve import Approved, Asked
+    from delivery.verbs.carry import Promotion
+    from delivery.verbs.check import Checked
+    from delivery.verbs.promote import Preview
+    from delivery.verbs.propose import Proposal
+    from delivery.verbs.report import Report, Status
+    from delivery.verbs.review import Reviewed
+    from delivery.verbs.test import Tested
+
+__all__ = ["write_json"]  # with every document here goes the way out of it
 
 _STYLE = {Verdict.PROVEN: "green", Verdict.MISMATCH: "red", Verdict.UNKNOWN: "yellow"}
-
-
-def write_json(document: Any) -> None:
-    """One JSON document on standard output."""
-    json.dump(document, sys.stdout, indent=2, ensure_ascii=False)
-    sys.stdout.write("\n")
 
 
 def proof_document(site: Site, proofs: Iterable[Proof]) -> dict[str, Any]:
@@ -57,7 +60,12 @@ def status_document(site: Site, status: Status) -> dict[str, Any]:
         }
         for one in status.ahead
     ]
-    return proof_document(site, status.proofs) | {"schema": "delivery/status/v2", "next": next_}
+    lacks = status.lacks
+    return proof_document(site, status.proofs) | {
+        "schema": "delivery/status/v2",
+        "next": next_,
+        "release_ahead": None if isinstance(lacks, Unknown) else list(lacks),
+    }
 
 
 def report_document(site: Site, report: Report) -> dict[str, Any]:
@@ -68,6 +76,38 @@ def report_document(site: Site, report: Report) -> dict[str, Any]:
         "one_digest": one_digest(report.status.proofs),
         "tests": [_tests(one) for one in report.tests],
         "changes": [asdict(one) for one in report.entries],
+        "lead_times": [
+            asdict(one) | {"entered": one.entered.isoformat(timespec="seconds")} for one in report.lead_times
+        ],
+    }
+
+
+def unread_document(context: Context, reason: str, at: datetime) -> dict[str, Any]:
+    """The same where nothing could be read: every environment is UNKNOWN, for this reason."""
+    nothing = dict.fromkeys(("desired", "revision", "argocd", "pods"))
+    environments: list[dict[str, Any]] = [
+        {
+            "environment": one.name,
+            "verdict": str(Verdict.UNKNOWN),
+            "mismatches": [],
+            "unknowns": [reason],
+            "notes": [],
+            **nothing,
+            "answers": {},
+        }
+        for one in context.environments
+    ]
+    return {
+        "schema": "delivery/report/v2",
+        "site": context.site.name,
+        "verdict": str(Verdict.UNKNOWN),
+        "environments": environments,
+        "next": [],
+        "at": at.isoformat(timespec="seconds"),
+        "one_digest": None,
+        "tests": [],
+        "changes": [],
+        "lead_times": [],
     }
 
 
@@ -96,13 +136,31 @@ def preview_document(preview: Preview) -> dict[str, Any]:
     return {"schema": "delivery/preview/v1", **facts, **_decision(preview.decision)}
 
 
-def history_document(history: History) -> dict[str, Any]:
-    """The changes of the past, and the emergencies: schema delivery/history/v1."""
+def checked_document(site: Site, checked: Checked) -> dict[str, Any]:
+    """What a proposal would change, and whether it may: schema delivery/check/v1."""
+    decision = checked.decision
+    verdict = "ALLOWED" if decision.allowed else "REFUSED" if decision.refusals else "UNKNOWN"
+    facts = ("branch", "base", "commit", "follows", "rules", "weaker")
+    plain = (
+        "environment",
+        "asked",
+        "build_before",
+        "before",
+        "build",
+        "after",
+        "by_review",
+        "diff",
+        "untested",
+    )
     return {
-        "schema": "delivery/history/v1",
-        "changes": [asdict(one) for one in history.changes],
-        "emergencies": [
-            one for name, told in history.emergencies.items() for one in _emergencies(name, told)
+        "schema": "delivery/check/v1",
+        "site": site.name,
+        "verdict": verdict,
+        **{name: getattr(checked, name) for name in facts},
+        "refusals": checked.refusals,
+        "environments": [
+            {**{name: getattr(one, name) for name in plain}, **_decision(one.decision)}
+            for one in checked.environments
         ],
     }
 
@@ -144,6 +202,12 @@ def print_status(status: Status) -> None:
             _say(f"{one.environment} cannot take build {one.build} yet:")
             for reason in (*one.decision.refusals, *one.decision.unknowns):
                 _say(f"  {reason}")
+    if isinstance(status.lacks, Unknown):
+        _say(f"whether the branch has all of release is not known: {status.lacks.reason}")
+    elif status.lacks:
+        _say(f"the branch lacks {len(status.lacks)} commits of release until somebody merges it back:")
+        for commit in status.lacks:
+            _say(f"  {commit}")
 
 
 def print_built(context: Context, built: Built) -> None:
@@ -173,7 +237,11 @@ def print_asked(asked: Asked) -> None:
     _say(f"{asked.environment}: digest after  {asked.after} (build {asked.build})")
     for line in asked.tested:
         _say(f"tested: {line}")
-    _say(f"by, as Git tells it and nobody verified: {', '.join(asked.authors)}")
+    by = (
+        f"{one} ({f'signed by {name}' if name else 'e-mail, not verified'})"
+        for one, name in asked.authors.items()
+    )
+    _say(f"by: {', '.join(by)}")
 
 
 def print_approved(done: Approved) -> None:
@@ -208,44 +276,45 @@ def print_preview(preview: Preview) -> None:
     _say("dry run: nothing was written")
 
 
-def print_history(history: History) -> None:
-    """The changes of the past, newest first, and below them the emergencies, if there were any."""
-    table = _table("when", "environment", "build", "digest", "before", "commit", "from", "by")
-    for one in history.changes:
-        table.add_row(
-            *(one.date, one.environment, one.build, _digest(one.after), _digest(one.before)),
-            *(one.commit[:12], one.promoted_from, one.requested_by),
-        )
-    console().print(table)
-    told = history_document(history)["emergencies"]
-    if known := [one for one in told if one["error"] is None]:
-        table = _table("emergency in", "since", "until", "by", "reason")
-        for one in known:
-            table.add_row(
-                *(one["environment"], one["since"], one["until"] or "is on", one["person"], one["reason"])
-            )
-        console().print(table)
-    for one in told:
-        if one["error"] is not None:
-            _say(f"{one['environment']}: emergencies are not known: {one['error']}")
+def print_checked(document: dict[str, Any]) -> None:
+    """What a proposal would change in each environment, the gate's answer, and what else is to be known."""
+    for one in document["environments"]:
+        for what in (one["diff"], one["untested"]):
+            if what:
+                print(what)
+    for one in document["environments"]:
+        name = one["environment"]
+        if not one["asked"]:
+            _say(f"{name}: nothing is asked for; its next promotion would bring this")
+            continue
+        _say(f"{name}: digest before {one['before']}")
+        _say(f"{name}: digest after  {one['after']} (build {one['build'] or '?'})")
+        _say(f"{name}: {'it may enter' if one['allowed'] else '; '.join(one['reasons'])}")
+        if one["by_review"]:
+            _say(f"{name}: its approval is the review of the proposal")
+    if document["follows"]:
+        _say(f"{document['follows']} follows {document['branch']}: it takes this with the merge")
+    if document["rules"]:
+        _say(f"it changes rules, which are judged when they are in force: {', '.join(document['rules'])}")
+    for line in (*document["weaker"], *document["refusals"]):
+        _say(line)
+    if not document["environments"]:
+        _say("no guarded environment is asked for anything")
 
 
-def _emergencies(environment: str, told: tuple[Emergency, ...] | Unknown) -> list[dict[str, Any]]:
-    """One object for each emergency, or one that says why they are not known."""
-    if isinstance(told, Unknown):
-        nothing = dict.fromkeys(("person", "since", "until", "reason"))
-        return [{"environment": environment, **nothing, "error": told.reason}]
-    return [
-        {
-            "environment": environment,
-            "person": one.person,
-            "since": one.since.isoformat(),
-            "until": one.until.isoformat() if one.until else None,
-            "reason": one.reason,
-            "error": None,
-        }
-        for one in told
-    ]
+def print_proposal(done: Proposal) -> None:
+    """Where people are asked, and for what."""
+    _say(f"{done.environment}: digest before {done.before}")
+    _say(f"{done.environment}: digest after  {done.digest} (build {done.build})")
+    _say(f"{'opened' if done.new else 'brought up to date'}: {done.page} (branch {done.branch})")
+
+
+def print_reviewed(done: Reviewed) -> None:
+    """Whose reviews count as the approval, and where they are."""
+    said = "signed" if done.new else "signed already"
+    _say(
+        f"{done.environment}: {done.digest} is approved by {', '.join(done.approvers)}: {done.page} ({said})"
+    )
 
 
 def _environment(proof: Proof) -> dict[str, Any]:
@@ -290,10 +359,18 @@ def _tests(tests: Tests) -> dict[str, Any]:
             "reasons": list(newest.reasons),
             "finished": newest.finished.isoformat(timespec="seconds"),
             "hash": newest.hash,
+            **_measured(newest.measured),
         },
         "rejected": list(tests.found.rejected),
         "error": None,
     }
+
+
+def _measured(measured: tuple[Measurement, ...] | Unknown) -> dict[str, Any]:
+    if isinstance(measured, Unknown):
+        return {"measurements": [], "unread": measured.reason}
+    said = [one.model_dump(mode="json") | {"holds": one.holds} for one in measured]
+    return {"measurements": said, "unread": None}
 
 
 def _row(proof: Proof) -> tuple[str, ...]:
@@ -325,10 +402,6 @@ def _decision(decision: gate.Decision) -> dict[str, Any]:
     }
 
 
-def _say(line: str) -> None:
-    console().print(line, markup=False, highlight=False, soft_wrap=True)
-
-
 def _digest(text: str) -> str:
     return text[:19] if text.startswith("sha256:") else text or "?"
 
@@ -338,9 +411,3 @@ def _table(*columns: str) -> Table:
     for column in columns:
         table.add_column(column, no_wrap=True)
     return table
-
-
-def console() -> Console:
-    """Where tables go."""
-    # Piped into a file or a CI log, a table must not be cut to 80 columns.
-    return Console(width=None if sys.stdout.isatty() else 160)

@@ -5,12 +5,15 @@ The statement's type is https://delivery/approval/v1; its predicate:
   evidence: {sha256}   one hash over the evidence that the gate used
   change: {file, values: {sha256}, chart: {sha256}, manifests: {sha256}, rules: {sha256}}
     what the values file becomes, the chart it goes with, what that renders, and the pipeline.yaml beside it
+  review: {page, number, login, commit}
+    of an approval by review: the pull request, who reviewed it under which login, and the commit that was reviewed. The
+    key for reviews signs it, and `approver` is whose login that is
 Whatever of it is different later, the approval does not count any more.
 """
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pydantic import AwareDatetime, ValidationError
@@ -18,15 +21,14 @@ from pydantic import AwareDatetime, ValidationError
 from delivery import pipeline as pipelines
 from delivery.context import Context
 from delivery.desired import manifests as desired
+from delivery.desired.jobs import APPROVER
 from delivery.errors import BadInput
 from delivery.parts import values
 from delivery.parts.git import Repository
 from delivery.parts.registry import Registry
-from delivery.pipeline import Approver, Environment, Pipeline
+from delivery.pipeline import REVIEW, Approver, Environment, Pipeline
 from delivery.signed import statements
-from delivery.signed.statements import Digest, Model
-
-SELECT = "DELIVERY_APPROVER"
+from delivery.signed.statements import Attached, Digest, Model
 
 
 class Scope(Model):
@@ -39,6 +41,15 @@ class Scope(Model):
     rules: Digest
 
 
+class Review(Model):
+    """Where an approval by review was given: the repository's page on the forge, and the pull request's number."""
+
+    page: str
+    number: int
+    login: str
+    commit: str  # that was reviewed
+
+
 class Predicate(Model):
     """What an approver signs, besides the digest."""
 
@@ -47,6 +58,7 @@ class Predicate(Model):
     approvedOn: AwareDatetime
     evidence: Digest
     change: Scope
+    review: Review | None = None
 
 
 @dataclass(frozen=True)
@@ -75,8 +87,9 @@ def scope(
     digest: str,
     chart: str,
     manifests: str,
+    rules: str,
 ) -> Scope:
-    """What a promotion on top of a commit makes of an environment; `chart` and `manifests` are their hashes."""
+    """What a promotion on top of a commit makes of an environment; `chart`, `manifests`, `rules` are their hashes."""
     before = desired.file(repository, environment, commit).decode("utf-8", "replace")
     after = values.replace(before, desired.naming(context, tag, digest), environment.values)
     return Scope(
@@ -84,7 +97,7 @@ def scope(
         values=Digest(sha256=hashlib.sha256(after.encode()).hexdigest()),
         chart=Digest(sha256=chart),
         manifests=Digest(sha256=manifests),
-        rules=Digest(sha256=pipelines.hash_of(repository.show(commit, pipelines.FILE))),
+        rules=Digest(sha256=rules),
     )
 
 
@@ -96,37 +109,45 @@ def approver(context: Context, name: str | None) -> Approver:
     if name is None or name not in known:
         raise BadInput(
             f"there is no approver {name!r}" if name else "who approves?",
-            f"--as or {SELECT}, one of: {', '.join(known) or 'none'} (see approvers in pipeline.yaml)",
+            f"--as or {APPROVER}, one of: {', '.join(known) or 'none'} (see approvers in pipeline.yaml)",
         )
     return known[name]
 
 
-def put(
-    context: Context,
-    digest: str,
+def put(context: Context, digest: str, made: Approval) -> Approval:
+    """Sign an approval with the key of its signer, and attach it to the digest."""
+    data = made.said.model_dump(mode="json", exclude_none=True)
+    return replace(made, hash=statements.put(context, digest, statements.APPROVAL, data, made.signer).hash)
+
+
+def unsigned(
     environment: Environment,
     by: Approver,
     evidence: str,
     what: Scope,
     now: datetime,
+    review: Review | None = None,
 ) -> Approval:
-    """Sign an approval with the approver's key, and attach it to the digest."""
+    """What an approver says, before it is signed: without a hash, and without effect. A review was given at `now`."""
     said = Predicate(
         environment=environment.name,
         approver=by.identity,
         approvedOn=now,
         evidence=Digest(sha256=evidence),
         change=what,
+        review=review,
     )
-    data = said.model_dump(mode="json")
-    made = statements.put(context, digest, statements.APPROVAL, data, by.name)
-    return Approval(by.name, said, made.hash)
+    return Approval(REVIEW if review else by.name, said, "")
 
 
-def fetch(context: Context, registry: Registry, digest: str, by: Iterable[Approver]) -> Given:
-    """Every approval of a digest that one of these approvers signed."""
-    names = list(dict.fromkeys(one.name for one in by))
-    attached = statements.read(context, registry, digest, statements.APPROVAL, names)
+def fetch(context: Context, registry: Registry, digest: str, by: Iterable[str]) -> Given:
+    """Every approval of a digest that one of these signers signed."""
+    names = list(dict.fromkeys(by))
+    return read(statements.read(context, registry, digest, statements.APPROVAL, names))
+
+
+def read(attached: Attached) -> Given:
+    """Those of what was signed that are approvals."""
     found, rejected = [], [one.reason for one in attached.rejected if one.predicate.get("approver")]
     for statement in attached.statements:
         try:
@@ -149,10 +170,7 @@ def objections(
 ) -> list[str]:
     """Why an approval does not count for this change now; nothing when it does."""
     said = one.said
-    identity = next((known.identity for known in pipeline.approvers if known.name == one.signer), "")
-    reasons = []
-    if said.approver.lower() != identity.lower():
-        reasons.append(f"is signed with the key of {identity or 'nobody'}")
+    reasons = _by_whom(one, pipeline, environment)
     if said.environment != environment.name:
         reasons.append(f"is for {said.environment[:40]}")
     if said.evidence.sha256 != evidence:
@@ -174,6 +192,25 @@ def objections(
     if hours * 3600 < -CLOCKS_DIFFER:
         reasons.append("is from the future")
     return reasons
+
+
+def _by_whom(one: Approval, pipeline: Pipeline, environment: Environment) -> list[str]:
+    """Why it is not the word of an approver, given as the environment asks."""
+    said, rule = one.said, environment.approval
+    if rule and rule.by_review:
+        if one.signer != REVIEW or said.review is None:
+            return ["is no review"]
+        login = said.review.login.lower()
+        known = {(by.identity.lower(), by.login.lower()) for by in pipeline.approvers if by.login}
+        return (
+            []
+            if (said.approver.lower(), login) in known
+            else [f"is a review by {login[:40]}, who is no such approver"]
+        )
+    identity = next((known.identity for known in pipeline.approvers if known.name == one.signer), "")
+    if said.approver.lower() != identity.lower():
+        return [f"is signed with the key of {identity or 'nobody'}"]
+    return []
 
 
 CLOCKS_DIFFER = 300.0  # seconds

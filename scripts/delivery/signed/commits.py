@@ -1,13 +1,13 @@
-"""The commits that a gate signed: the only ones that count as a change of a guarded environment."""
+"""The commits and tags that a gate signed: the only ones that count as a change of a guarded environment."""
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from delivery.context import Context
-from delivery.desired import change
+from delivery.desired import change, tags
 from delivery.errors import PlatformError
 from delivery.parts import openpgp
-from delivery.parts.git import Repository
+from delivery.parts.git import Repository, signature_of
 from delivery.pipeline import Environment
 from delivery.signed import keys
 
@@ -29,12 +29,6 @@ def signer(context: Context, environment: Environment) -> Callable[[bytes], str]
     return partial(openpgp.sign, key)
 
 
-def signed(repository: Repository, commit: str, certificate: str) -> bool:
-    """Whether the key of this certificate signed a commit as it is."""
-    content, signature = repository.signature(commit)
-    return bool(signature) and openpgp.verified(certificate, content, signature)
-
-
 def history(
     context: Context, repository: Repository, environment: Environment, commit: str = "HEAD"
 ) -> Iterator[change.Record]:
@@ -50,15 +44,61 @@ def counted(
     Of a guarded environment those alone that its gate signed: what a commit says of itself, anybody can write.
     PlatformError when a gate's certificate is not there.
     """
+    return (one for one, counts in claimed(context, repository, environments, commit) if counts)
+
+
+def claimed(
+    context: Context, repository: Repository, environments: Iterable[Environment], commit: str = "HEAD"
+) -> Iterator[tuple[change.Record, bool]]:
+    """What claims to be a change of these environments, newest first, and whether it counts as one."""
     certificates = {
         one.name: keys.commit_certificate(context.site, one.gate) if one.guarded else None
         for one in environments
     }
-    for one in change.history(repository, commit):
-        if one.environment in certificates:
-            certificate = certificates[one.environment]
-            if certificate is None or signed(repository, one.commit, certificate):
-                yield one
+    told = [one for one in change.history(repository, commit) if one.environment in certificates]
+    stored = repository.commits(one.commit for one in told if not one.tag and certificates[one.environment])
+    known = tags.every(repository) if any(one.tag for one in told) else {}
+    beneath = repository.commits(tag.commit for tag in known.values())
+    for one in told:
+        certificate = certificates[one.environment]
+        if one.tag:
+            tag = known[one.tag]
+            environment = context.environment(one.environment)
+            counts = bool(certificate) and not _objection(
+                context, environment, certificate or "", tag, beneath[tag.commit]
+            )
+        else:
+            counts = certificate is None or _signed(stored[one.commit], certificate)
+        yield one, counts
+
+
+def objection(context: Context, repository: Repository, environment: Environment, name: str) -> str:
+    """Why a tag is no change of an environment that its gate signed; empty when it is.
+
+    PlatformError when the gate's certificate is not there.
+    """
+    tag = tags.every(repository, name).get(name)
+    if tag is None:
+        return "is not an annotated tag of a commit" if name in repository.tag_names() else "is not there"
+    certificate = keys.commit_certificate(context.site, environment.gate)
+    beneath = repository.raw("cat-file", "commit", tag.commit)
+    return _objection(context, environment, certificate, tag, beneath)
+
+
+def _objection(
+    context: Context, environment: Environment, certificate: str, tag: tags.Tag, beneath: bytes
+) -> str:
+    if not tag.signature:
+        return "is not signed"
+    if not openpgp.verified(certificate, tag.content, tag.signature):
+        return f"is not signed by {environment.gate}"
+    if tag.name != tag.ref or not tags.belongs(context, environment, tag.ref):
+        return f"was made as {tag.name}"
+    if tag.trailers.get("Environment") != environment.name:
+        return f"is about {tag.trailers.get('Environment') or 'no environment'}"
+    if not _signed(beneath, certificate):
+        return f"stands on {tag.commit[:12]}, which {environment.gate} did not sign"
+    return ""
 
 
 def newest(
@@ -66,3 +106,8 @@ def newest(
 ) -> change.Record | None:
     """The newest of them; None when nothing ever entered."""
     return next(history(context, repository, environment, commit), None)
+
+
+def _signed(stored: bytes, certificate: str) -> bool:
+    content, signature = signature_of(stored)
+    return bool(signature) and openpgp.verified(certificate, content, signature)

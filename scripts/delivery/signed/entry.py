@@ -17,7 +17,7 @@ from delivery.context import Context
 from delivery.parts.registry import Registry
 from delivery.pipeline import Environment
 from delivery.signed import statements
-from delivery.signed.statements import Digest, Model
+from delivery.signed.statements import Attached, Digest, Model
 
 Form = Literal["promotion", "rollback"]
 _Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
@@ -112,6 +112,11 @@ def put(
 def fetch(context: Context, registry: Registry, digest: str, environment: Environment) -> Entries:
     """Every entry of a digest into an environment that its gate signed, oldest first."""
     attached = statements.read(context, registry, digest, statements.ENTRY, [environment.gate])
+    return read(context, digest, environment, attached)
+
+
+def read(context: Context, digest: str, environment: Environment, attached: Attached) -> Entries:
+    """Those of what was signed that are entries of a digest into an environment, oldest first."""
     found, rejected = [], []
     for one in attached.rejected:
         claims = one.predicate.get("entry")

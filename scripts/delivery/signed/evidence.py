@@ -14,10 +14,12 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from delivery.context import Context
 from delivery.desired.tree import Trees
+from delivery.errors import Unknown
 from delivery.parts.registry import Registry
 from delivery.pipeline import Environment, SuiteRules
-from delivery.signed import ledger, statements
-from delivery.signed.statements import Model
+from delivery.signed import ledger, measurements, statements
+from delivery.signed.measurements import Measurement
+from delivery.signed.statements import Attached, Model
 
 Result = Literal["PASSED", "WARNED", "FAILED"]
 GitHash = Annotated[str, Field(pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?$")]
@@ -119,6 +121,7 @@ class Evidence:
     trees: Trees
     finished: datetime
     hash: str
+    measured: tuple[Measurement, ...] | Unknown = ()  # for people; nothing is decided by it
 
 
 @dataclass(frozen=True)
@@ -190,6 +193,7 @@ def predicate(
     started: datetime,
     finished: datetime,
     artifacts: Iterable[dict[str, Any]] = (),
+    measured: Iterable[Measurement] = (),
 ) -> dict[str, Any]:
     """The test-result predicate of one run, as data."""
     run = Run(
@@ -216,7 +220,11 @@ def predicate(
         "passedTests": list(judgement.passed),
         "warnedTests": list(judgement.warned),
         "failedTests": list(judgement.failed),
-        "run": run.model_dump(mode="json") | {"artifacts": list(artifacts)},
+        "run": run.model_dump(mode="json")
+        | {
+            "artifacts": list(artifacts),
+            "measurements": [one.model_dump(mode="json") for one in measured],
+        },
     }
 
 
@@ -232,6 +240,11 @@ def put(
 def fetch(context: Context, registry: Registry, digest: str, environment: Environment) -> Recorded:
     """Every run of an environment about a digest that its key signed, oldest first."""
     attached = statements.read(context, registry, digest, statements.TEST_RESULT, [environment.name])
+    return read(environment, attached)
+
+
+def read(environment: Environment, attached: Attached) -> Recorded:
+    """Those of what was signed that are an environment's test results, oldest first."""
     found, rejected = [], []
     for one in attached.rejected:
         claims = one.predicate.get("run")
@@ -284,12 +297,21 @@ def parse(environment: Environment, statement: statements.Statement) -> Evidence
         trees=trees,
         finished=read.run.finishedOn,
         hash=statement.hash,
+        measured=_measured(statement.predicate["run"]),
     )
 
 
 def set_hash(used: Iterable[Evidence]) -> str:
     """One hash for the evidence that a decision rests on, whatever its order."""
     return hashlib.sha256("\n".join(sorted(one.hash for one in used)).encode()).hexdigest()
+
+
+def _measured(run: dict[str, Any]) -> tuple[Measurement, ...] | Unknown:
+    # An older run measured nothing; measurements that nobody can read take nothing from how the tests ended.
+    try:
+        return measurements.read(run.get("measurements", ()))
+    except ValueError as error:
+        return Unknown(str(error))
 
 
 def _values_name(environment: Environment) -> str:

@@ -1,12 +1,22 @@
-"""Who signs what, and with which key: the site says it, for the build, each environment, each gate, each approver."""
+"""Who signs what, and with which key: the site says it, for the build, each environment, each gate, each approver.
+
+A public key counts where an administrator put the same one into the cluster of the target, with `delivery policy`.
+Those of a checkout came with a commit, and whoever pushes one could bring a key of his own: where the two differ,
+nothing is believed.
+"""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from delivery import roles
 from delivery.context import Context
 from delivery.desired import derived
-from delivery.errors import PlatformError
+from delivery.desired.policy import Authority
+from delivery.errors import PlatformError, Refused, Unknown, or_unknown
 from delivery.parts import cosign, openpgp
+from delivery.pipeline import Environment
 from delivery.site import CommitKey, Site
 
 _OTHERS_READ = 0o077  # the bits of a file that let anybody but its owner in
@@ -31,14 +41,85 @@ def pem(file: Path, hint: str) -> str:
     return text
 
 
-def authorities(context: Context) -> dict[str, str]:
-    """The public keys of those whose statements the cluster asks for, by the names that the policy gives them, as PEM.
+def authorities(context: Context) -> dict[str, Authority]:
+    """Those whose statements the cluster asks for, by the names that the policy gives them.
+
+    PlatformError when a public key is missing.
+    """
+    site, asked = context.site, derived.authorities(context.pipeline)
+    remedy = site.remedy("signers")
+    return {
+        name: Authority(pem(public(site, by), remedy), site.statements_of(by).name)
+        for name, by in asked.items()
+    }
+
+
+def everybody(site: Site) -> dict[str, str]:
+    """Every public key that the site names: NAME.pub is PEM, NAME.asc is a gate's OpenPGP certificate.
 
     PlatformError when one is missing.
     """
-    remedy = context.site.remedy("signers")
-    asked = derived.authorities(context.pipeline)
-    return {name: pem(public(context.site, by), remedy) for name, by in asked.items()}
+    found = {}
+    for name, signer in site.signers.items():
+        found[f"{name}.pub"] = pem(public(site, name), site.remedy("signers"))
+        if signer.commits:
+            found[f"{name}.asc"] = commit_certificate(site, name)
+    return found
+
+
+def differences(wanted: Mapping[str, str], installed: Mapping[str, Any] | None) -> list[str]:
+    """Whose keys are others than those in a cluster's ConfigMap; None where the cluster has no such ConfigMap."""
+    if installed is None:
+        return [f"ConfigMap {roles.KEYS} is not there"]
+    data = installed.get("data") or {}
+    return [
+        f"ConfigMap {roles.KEYS} has {'another' if name in data else 'no'} key of {_whose(name)}"
+        for name, text in wanted.items()
+        if str(data.get(name) or "").split() != text.split()
+    ]
+
+
+def strange(context: Context, environment: Environment) -> tuple[str, ...] | Unknown:
+    """Whose keys are others here than in the cluster of an environment; Unknown when that cannot be read."""
+    from delivery.parts.kubernetes import Denied, Kubernetes
+
+    def read() -> tuple[str, ...]:
+        wanted, installed = everybody(context.site), None
+        kubernetes = Kubernetes(context.site, environment.name)
+        try:
+            installed = kubernetes.config_map(roles.home(context.pipeline.chart.release), roles.KEYS)
+        except Denied as error:
+            if error.status != 404:
+                raise
+        finally:
+            kubernetes.close()
+        where = f"the cluster of {environment.name}"
+        return tuple(f"{where}: {one}" for one in differences(wanted, installed))
+
+    found = or_unknown(read)
+    if isinstance(found, Unknown):
+        return Unknown(f"whose keys count in {environment.name} is not known: {found.reason}")
+    return found
+
+
+def insist(context: Context, environment: Environment) -> None:
+    """Return when the keys of this machine are those in the cluster of an environment.
+
+    Refused when one is another, PlatformError when that cannot be read.
+    """
+    found = strange(context, environment)
+    if isinstance(found, Unknown):
+        raise PlatformError(found.reason, REMEDY)
+    if found:
+        raise Refused(f"{environment.name} stays as it is: {'; '.join(found)}", REMEDY)
+
+
+REMEDY = "git log says who changed a key; if it is meant, an administrator applies `delivery policy`"
+
+
+def _whose(name: str) -> str:
+    signer, _, kind = name.rpartition(".")
+    return signer if kind == "pub" else f"{signer} for commits"
 
 
 def private(site: Site, name: str) -> cosign.Key:
@@ -51,7 +132,9 @@ def private(site: Site, name: str) -> cosign.Key:
         )
     for file in (signer.key, signer.password_file):
         if isinstance(file, Path):
-            _insist_private(site, name, file)
+            text = _insist_private(site, name, file)
+            if file == signer.key and "PRIVATE KEY" not in text:
+                raise PlatformError(f"{file} holds no private key of {name}", site.remedy("signers"))
     return cosign.Key(str(signer.key), signer.password_file, signer.password)
 
 

@@ -1,25 +1,27 @@
 """Signed statements about a digest, attached to it in the registry: put one there, and read those that count.
 
+Each signer's are in a repository of their own, by default below the image's: a registry can then say who writes there.
 A statement is in-toto's: a subject (our repository and the digest), a type, a predicate. It counts when the key
 of who must have signed it verifies it and its subject is the one that was asked about; any other is kept with
 the reason why it does not count.
 """
 
-import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from delivery.context import Context
-from delivery.errors import NotReached
+from delivery.errors import NotReached, PlatformError
 from delivery.files import write_private
 from delivery.lock import alone
-from delivery.parts import cosign
+from delivery.parts import cosign, dsse
 from delivery.parts.registry import Registry, connect
 from delivery.signed import keys
+from delivery.site import ImageRepository
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
@@ -28,9 +30,11 @@ SBOM = "https://cyclonedx.org/bom"
 PROVENANCE = "https://slsa.dev/provenance/v1"
 ENTRY = "https://slsa.dev/verification_summary/v1"
 _KNOWN = {TEST_RESULT, APPROVAL, SBOM, PROVENANCE, ENTRY}
+_PAYLOAD = "application/vnd.in-toto+json"
 _ATTEMPTS = 3
 _LOCK_SECONDS = 60.0
 
+ByKey = Callable[[str, cosign.Envelope], bool]  # whether the key of somebody signed an envelope
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -84,30 +88,30 @@ def put(context: Context, digest: str, kind: str, predicate: dict[str, Any], sig
         "predicate": predicate,
     }
     signed = cosign.sign(json.dumps(document, sort_keys=True).encode(), keys.private(context.site, signer))
-    made = Statement(signer, predicate, hashlib.sha256(signed.payload).hexdigest())
+    made = Statement(signer, predicate, signed.hash)
     folder = context.site.state / "statements" / digest.removeprefix("sha256:")[:12]
     write_private(folder / f"{signer}-{made.hash[:12]}.json", signed.text.decode())
-    attach(context, digest, signed)
+    attach(context, digest, signed, signer)
     return made
 
 
-def attach(context: Context, digest: str, signed: cosign.Envelope) -> None:
-    """Add a signed statement to what a digest has; what was there before is there afterwards, too."""
-    name = digest.removeprefix("sha256:")[:12]
-    file = context.site.state / "locks" / f"{name}.lock"
+def attach(context: Context, digest: str, signed: cosign.Envelope, signer: str) -> None:
+    """Add a signed statement to a signer's about a digest, with the signer's login; those that were there stay."""
+    name, site = digest.removeprefix("sha256:")[:12], context.site
+    place = site.logged_in(site.statements_of(signer), signer)
     with (
-        alone(file, f"the other writer to {name}", _LOCK_SECONDS),
-        connect(context.site.image) as registry,
+        alone(site.state / "locks" / f"{name}.lock", f"the other writer to {name}", _LOCK_SECONDS),
+        connect(place) as registry,
     ):
-        wanted = [*_envelopes(context, registry, digest), signed]
+        wanted = [*_envelopes(registry, digest), signed]
         for _ in range(_ATTEMPTS):
-            there = _envelopes(context, registry, digest)
+            there = _envelopes(registry, digest)
             missing = [one for one in wanted if not any(one.same(other) for other in there)]
             if not missing:
                 return
             for one in missing:
-                cosign.attach(context.site.image, digest, one)
-        there = _envelopes(context, registry, digest)
+                cosign.attach(site.image, place, digest, one)
+        there = _envelopes(registry, digest)
         if not all(any(one.same(other) for other in there) for one in wanted):
             raise NotReached(
                 f"the registry does not keep what is attached to {digest[:19]}: somebody else writes there",
@@ -116,35 +120,91 @@ def attach(context: Context, digest: str, signed: cosign.Envelope) -> None:
 
 
 def read(context: Context, registry: Registry, digest: str, kind: str, signers: Iterable[str]) -> Attached:
-    """The statements of one kind about a digest that one of `signers` made, and those that do not count."""
-    attached = registry.attestations(digest)
-    ours: list[tuple[cosign.Envelope, dict[str, Any]]] = []
-    rejected: list[Rejected] = []
-    for text in attached:
+    """The statements of one kind about a digest that one of `signers` made, and those that do not count.
+
+    `registry` is a repository of the site's; each signer is looked for in its own alone.
+    """
+    places: dict[ImageRepository, list[str]] = {}
+    for name in signers:
+        places.setdefault(context.site.statements_of(name), []).append(name)
+    found = [_read(context, registry.beside(place), digest, kind, names) for place, names in places.items()]
+    statements = {one.hash: one for each in found for one in each.statements}
+    return Attached(tuple(statements.values()), tuple(one for each in found for one in each.rejected))
+
+
+def _read(context: Context, registry: Registry, digest: str, kind: str, names: list[str]) -> Attached:
+    return judged(context, digest, kind, opened(registry.attestations(digest)), names, by_key(context))
+
+
+def by_key(context: Context) -> ByKey:
+    """What tells whether somebody's key signed an envelope; PlatformError, when asked, where that key is not there."""
+
+    @cache
+    def verifier(name: str) -> dsse.Signed:
+        file, remedy = keys.public(context.site, name), context.site.remedy("signers")
+        try:
+            return dsse.verifier(keys.pem(file, remedy))
+        except ValueError as error:
+            raise PlatformError(f"{file}: {error}", remedy) from None
+
+    return lambda name, one: verifier(name)(one)
+
+
+def stored(context: Context, registry: Registry, digest: str, signers: Iterable[str]) -> list[bytes]:
+    """Every statement about a digest that stands where these signers put theirs, verified by nobody."""
+    places = dict.fromkeys(context.site.statements_of(name) for name in signers)
+    return [text for place in places for text in registry.beside(place).attestations(digest)]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What somebody attached, as it reads: envelopes with what they say, and what is no statement at all."""
+
+    envelopes: tuple[tuple[cosign.Envelope, dict[str, Any]], ...]
+    rejected: tuple[Rejected, ...]
+
+
+def opened(texts: Iterable[bytes]) -> Opened:
+    """Read these texts; nothing of it is verified yet."""
+    found, rejected = [], []
+    for text in texts:
         try:
             one = cosign.envelope(text)
             document = _document(one)
         except ValueError as error:
             rejected.append(Rejected(f"an attestation {error}", {}))
             continue
-        if document["predicateType"] == kind:
-            ours.append((one, document))
-        elif document["predicateType"] not in _KNOWN:
-            rejected.append(Rejected(f"an attestation has the unknown kind {document['predicateType']}", {}))
-    names = list(signers)
-    verified = {name: _verified(context, digest, kind, name) for name in names} if ours else {}
+        if document["predicateType"] in _KNOWN:
+            found.append((one, document))
+        else:
+            reason = f"an attestation has the unknown kind {document['predicateType']}"
+            rejected.append(Rejected(reason, {}))
+    return Opened(tuple(found), tuple(rejected))
+
+
+def judged(
+    context: Context,
+    digest: str,
+    kind: str,
+    attached: Opened,
+    names: Iterable[str],
+    signed: ByKey,
+) -> Attached:
+    """The statements of one kind about a digest that one of `names` made, and those that do not count."""
+    names = tuple(names)
     statements: list[Statement] = []
-    for one, document in ours:
-        signer = next((name for name in names if any(one.same(other) for other in verified[name])), None)
+    rejected = list(attached.rejected)
+    for one, document in attached.envelopes:
+        if document["predicateType"] != kind:
+            continue
+        signer = next((name for name in names if signed(name, one)), None)
         reason = _wrong_subject(context, digest, document)
         if signer is None:
             reason = f"is not signed by {' or '.join(names)}, or was changed after it was signed"
         if signer is None or reason:
             rejected.append(Rejected(f"an attestation {reason}", document["predicate"]))
             continue
-        hash_ = hashlib.sha256(one.payload).hexdigest()
-        if hash_ not in {statement.hash for statement in statements}:
-            statements.append(Statement(signer, document["predicate"], hash_))
+        statements.append(Statement(signer, document["predicate"], one.hash))
     return Attached(tuple(statements), tuple(rejected))
 
 
@@ -155,14 +215,9 @@ def first(error: ValidationError) -> str:
     return f"{where}: {wrong['msg']}"
 
 
-def _verified(context: Context, digest: str, kind: str, signer: str) -> list[cosign.Envelope]:
-    try:
-        return cosign.verify(context.site.image, digest, kind, keys.public(context.site, signer))
-    except cosign.NotVerified:
-        return []
-
-
 def _document(one: cosign.Envelope) -> dict[str, Any]:
+    if one.kind != _PAYLOAD:
+        raise ValueError(f"is of type {one.kind[:40]}, not {_PAYLOAD}")
     try:
         document = json.loads(one.payload)
     except ValueError:
@@ -187,7 +242,7 @@ def _wrong_subject(context: Context, digest: str, document: dict[str, Any]) -> s
     return ""
 
 
-def _envelopes(context: Context, registry: Registry, digest: str) -> list[cosign.Envelope]:
+def _envelopes(registry: Registry, digest: str) -> list[cosign.Envelope]:
     found = []
     for text in registry.attestations(digest):
         try:

@@ -1,7 +1,8 @@
 """Carry a change into an environment: commit it, sign that it entered, let Argo CD act, wait until the pods run it."""
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -15,8 +16,8 @@ from delivery.parts.registry import connect
 from delivery.pipeline import Environment
 from delivery.progress import phase
 from delivery.proof import locks
-from delivery.signed import commits, entry, keys
-from delivery.verbs import rollout
+from delivery.signed import commits, entry, keys, trail
+from delivery.verbs import frozen, rollout
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,10 @@ class Promotion:
     digest: str
     before: str
     revision: str
-    commit: str
+    commit: str  # its id, also where it is a tag
     new: bool
     seconds: dict[str, float]  # from the push on: seen by Argo CD, pods ready, settled
+    tag: str = ""  # its name, where it is one
 
 
 def carry(
@@ -53,7 +55,7 @@ def carry(
     kubernetes = Kubernetes(context.site, environment.name)
     api = argocd.ArgoCD(kubernetes, environment.name)
     try:
-        api.application(environment.application)  # before anything is written: is there one to follow it?
+        _insist_followed(api, environment)
         nodes = kubernetes.platforms()
         sign = commits.signer(context, environment)
         if environment.guarded:
@@ -63,6 +65,8 @@ def carry(
         def noted(repository: git.Repository, commit: str) -> change.Request:
             planned[:] = [plan(repository, commit)]
             image.fits(planned[0].built, nodes)
+            if environment.guarded:
+                frozen.insist(context, api, environment, planned[0].request)
             return planned[0].request
 
         done = change.apply(context, noted, sign)
@@ -72,7 +76,7 @@ def carry(
             pass
         if environment.guarded:
             _enter(context, environment, kubernetes, found, done)
-        seconds = _follow(context, environment, kubernetes, done, found.built.children)
+        seconds = _follow(context, environment, kubernetes, done, found)
     finally:
         kubernetes.close()
     return Promotion(
@@ -84,7 +88,20 @@ def carry(
         commit=done.commit,
         new=done.new,
         seconds=seconds,
+        tag=done.tag,
     )
+
+
+def insist_followed(context: Context, environment: Environment) -> None:
+    """Return when Argo CD has an Application of the environment and runs; PlatformError as `carry` raises it."""
+    with closing(Kubernetes(context.site, environment.name)) as kubernetes:
+        _insist_followed(argocd.ArgoCD(kubernetes, environment.name), environment)
+
+
+def _insist_followed(api: argocd.ArgoCD, environment: Environment) -> None:
+    """Before anything is written: is there one to follow it, and somebody to act on it?"""
+    api.application(environment.application)
+    api.insist_runs()
 
 
 def _enter(
@@ -96,19 +113,27 @@ def _enter(
 ) -> None:
     """Sign that it enters, once, and anew after an emergency: only then is it known what is there again.
 
-    What a run left that was killed after its commit, the next one makes up for.
+    The ledger keeps it. What a run left that was killed after its commit, the next one makes up for.
     """
     digest = planned.request.digest
     with connect(context.site.image) as registry:
         known = entry.fetch(context, registry, digest, environment)
     signed = known.of(done.commit)
+    hashes = {signed.hash, *signed.inputs} if signed else set()
     if signed is None or _emergency_since(kubernetes, environment, signed.at):
         release = entry.release(
             *(environment, done.release, done.commit, done.desired.manifests),
             *(planned.form, planned.request.reason),
         )
         with phase(f"Signing the entry of {digest[:19]} into {environment.name}"):
-            entry.put(context, digest, environment, release, planned.rules, planned.inputs, datetime.now(UTC))
+            now, inputs = datetime.now(UTC), planned.inputs
+            made = entry.put(context, digest, environment, release, planned.rules, inputs, now)
+        hashes |= {made, *inputs}
+    trail.keep(context, environment, digest, done.commit, hashes)
+
+
+def _insist_newest(context: Context, environment: Environment, done: change.Change) -> None:
+    """Return when nothing newer entered the environment than this change; NotReached when something did."""
     if git.server_ref(context.site.git, f"refs/heads/{context.pipeline.git.branch}") == done.commit:
         return
     with git.clone(context.site.git, context.pipeline.git.branch, bare=True) as repository:
@@ -134,7 +159,7 @@ def _follow(
     environment: Environment,
     kubernetes: Kubernetes,
     done: change.Change,
-    children: Collection[str],
+    planned: Planned,
 ) -> dict[str, float]:
     """Let Argo CD act on the commit, and wait for the pods, then for Argo CD's own word."""
     api, name, waits = (
@@ -156,21 +181,29 @@ def _follow(
 
     with phase(f"Argo CD has seen {done.release[:12]} for {environment.name}"):
         if environment.guarded:
-            api.pin(name, done.release)
+            api.pin(name, done.pin, done.release, lambda: _insist_newest(context, environment, done))
         found = api.refresh(name, enough, waits.argocd)
-        if found.failed and found.operation_revision == done.release:
-            api.again(name, done.release)
         seconds["seen"] = time.monotonic() - start
-    with phase(f"All replicas in {environment.name} run {done.desired.digest[:19]}"):
-        rollout.rolled_out(context, kubernetes, environment, done.desired, children, enough)
-        seconds["ready"] = time.monotonic() - start
-    with phase(f"{name} is Synced and Healthy"):
-        api.settled(name, enough, waits.settle)
-        seconds["settled"] = time.monotonic() - start
+    by_hand = (
+        frozen.lifted(context, api, environment, planned.request.reason)
+        if environment.guarded
+        else nullcontext(False)
+    )
+    with by_hand as lifted:
+        if lifted or (found.failed and found.operation_revision == done.release):
+            api.order(name, done.release, waits.settle)
+        with phase(f"All replicas in {environment.name} run {done.desired.digest[:19]}"):
+            children = planned.built.children
+            rollout.rolled_out(context, kubernetes, environment, done.desired, children, enough)
+            seconds["ready"] = time.monotonic() - start
+        with phase(f"{name} is Synced and Healthy"):
+            api.settled(name, enough, waits.settle)
+            seconds["settled"] = time.monotonic() - start
     return {key: round(value, 2) for key, value in seconds.items()}
 
 
 def _sentence(environment: Environment, request: change.Request, done: change.Change) -> str:
     if not done.new:
         return f"Git already asks for build {request.build} in {environment.name}: nothing to commit"
-    return f"Commit {done.commit[:12]} asks for build {request.build} in {environment.name}"
+    made = f"Tag {done.tag}" if done.tag else f"Commit {done.commit[:12]}"
+    return f"{made} asks for build {request.build} in {environment.name}"

@@ -20,6 +20,7 @@ from delivery.desired.manifests import ANY_DIGEST, STAND_INS
 from delivery.errors import BadInput, Unknown
 from delivery.parts import git, helm
 from delivery.parts.daemon import one_line
+from delivery.pipeline import Pipeline
 from delivery.progress import phase
 from delivery.proof import observe
 from delivery.verbs.containers import Containers, Started, removed_after
@@ -36,7 +37,7 @@ def run(context: Context) -> None:
     for one in context.pipeline.ci.checks:
         with phase(one.name):
             check(context.checkout, one)
-    renders(context)
+    renders(context.pipeline)
     tag = f"{context.pipeline.chart.release}-ci:{commit[:12]}"
     with phase("Image builds") as progress:
         image.prepare(context, repository, commit, _BUILD).build(tag, progress.update)
@@ -48,12 +49,12 @@ def run(context: Context) -> None:
             _ask(context, http, commit, containers.secret)
 
 
-def renders(context: Context) -> None:
+def renders(pipeline: Pipeline) -> None:
     """Return when the checkout's chart lints and renders for each environment, also before anything was deployed."""
-    chart, instead = context.pipeline.chart, _unset(context)
-    for environment in context.environments:
+    chart, instead = pipeline.chart, _unset(pipeline)
+    for environment in pipeline.environments:
         with phase(f"Helm lints and renders {environment.name}"):
-            folder, values = context.checkout / chart.path, context.checkout / environment.values
+            folder, values = pipeline.root / chart.path, pipeline.root / environment.values
             helm.lint(folder, values, instead)
             helm.template(folder, values, chart.release, environment.namespace, instead)
 
@@ -97,9 +98,9 @@ def check(root: Path, one: Check) -> None:
         )
 
 
-def _unset(context: Context) -> dict[str, str]:
+def _unset(pipeline: Pipeline) -> dict[str, str]:
     """What deploy, promote and up write into the values."""
-    return STAND_INS | dict.fromkeys(context.pipeline.app.platform_images.values(), ANY_DIGEST)
+    return STAND_INS | dict.fromkeys(pipeline.app.platform_images.values(), ANY_DIGEST)
 
 
 def _started(context: Context, containers: Containers) -> Started:

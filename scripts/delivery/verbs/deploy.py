@@ -2,7 +2,7 @@
 
 from delivery.build import image
 from delivery.context import Context
-from delivery.desired import change
+from delivery.desired import change, tags
 from delivery.desired import manifests as desired
 from delivery.errors import BadInput
 from delivery.parts import git
@@ -34,7 +34,8 @@ def deploy(context: Context, digest: str | None = None) -> Promotion:
             pass
 
     def plan(repository: git.Repository, commit: str) -> Planned:
-        if not repository.contains(built.revision, commit):
+        release = tags.release_branch(repository) if context.pipeline.by_tag else ""
+        if not any(repository.contains(built.revision, one) for one in (commit, release) if one):
             raise BadInput(
                 f"{built.digest[:19]} was built from {built.revision[:12] or 'an unnamed commit'}, "
                 f"which is not in {context.pipeline.git.branch}",

@@ -121,8 +121,8 @@ def _facts(
         "namespace": _renamed(before.namespace, before.name, name) or name,
         "application": _renamed(before.application, before.name, name) or f"{pipeline.chart.release}-{name}",
         "values": _values_path(before, name),
-        # Whatever comes after the first is at least pinned.
-        "admits": "pinned" if before.admits == "anything" else before.admits,
+        # What comes after the first has something before it that can vouch for its digests.
+        "admits": before.admits if before.guarded else "tested",
         "tests": before.tests.model_dump(exclude_defaults=True, mode="json"),
     }
     if requires:

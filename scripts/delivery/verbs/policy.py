@@ -10,7 +10,7 @@ from delivery.signed import keys
 
 
 def run(context: Context, images: Collection[str] = (), cluster: str | None = None) -> str:
-    """Namespaces, roles and policies as one YAML stream, for this site's repository, its keys and this chart.
+    """Namespaces, roles, policies and public keys as one YAML stream, for this site's repository and this chart.
 
     `cluster` is the context of one cluster of the site: only the namespaces that are there. BadInput when nothing is.
     `images` are pinned references that may run in a guarded environment, beside those that the chart names. Refused
@@ -19,15 +19,17 @@ def run(context: Context, images: Collection[str] = (), cluster: str | None = No
     root, repository = context.checkout, context.site.image.name
     there, argocd = _there(context, cluster), context.site.argocd.namespace
     policy.check(context.pipeline, root)
-    signed_by = keys.authorities(context)
+    sees = derived.of(context.pipeline, context.site)
+    authorities = keys.authorities(context)
     platform = policy.beside(context.pipeline, root) | set(images)
     return policy.stream(
         [
             *policy.namespaces(root, there),
             *([policy.keyring(argocd, certificates(context))] if argocd in there else []),
-            *policy.writers(context.pipeline, derived.of(context.pipeline, context.site), there),
+            policy.public_keys(context.pipeline.chart.release, keys.everybody(context.site)),
+            *policy.writers(context.pipeline, sees, there),
             *policy.pinned_images(context.pipeline, repository, platform),
-            *policy.evidence(root, repository, platform, signed_by),
+            *policy.evidence(context.pipeline, sees, repository, platform, authorities),
         ]
     )
 

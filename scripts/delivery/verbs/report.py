@@ -1,21 +1,21 @@
-"""`delivery status`, `history` and `report`: what runs where, what could come next, and how it came to be."""
+"""`delivery status` and `report`: what runs where, what could come next, and how it came to be."""
 
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 
 from delivery.context import Context
+from delivery.desired import tags
 from delivery.desired.change import Record
-from delivery.errors import Unknown
+from delivery.errors import Unknown, or_unknown
 from delivery.gate import gather
 from delivery.gate.gather import Next, Tests
 from delivery.parts import git
-from delivery.parts.emergency import Emergency
 from delivery.proof import observe
 from delivery.proof.decide import Proof
 from delivery.signed import commits
+from delivery.verbs import lead_times
+from delivery.verbs.lead_times import LeadTime
 
 _ENTRIES = 100  # changes on the page
 
@@ -26,14 +26,7 @@ class Status:
 
     proofs: tuple[Proof, ...]
     ahead: tuple[Next, ...]
-
-
-@dataclass(frozen=True)
-class History:
-    """What changed, newest first, and when somebody went around the locks, by environment and oldest first."""
-
-    changes: tuple[Record, ...]
-    emergencies: Mapping[str, tuple[Emergency, ...] | Unknown]
+    lacks: tuple[str, ...] | Unknown = ()  # commits of `release` that the branch lacks, in release-branch
 
 
 @dataclass(frozen=True)
@@ -43,30 +36,34 @@ class Report:
     status: Status
     tests: tuple[Tests, ...]
     entries: tuple[Record, ...]
+    lead_times: tuple[LeadTime, ...]
     at: datetime
 
 
 def status(context: Context) -> Status:
     """The proof of each environment, and what each could take next or what is missing for it."""
     proofs = observe.proofs(context, context.environments)
-    return Status(tuple(proofs), tuple(gather.outlook(context, proofs)))
+    return Status(tuple(proofs), tuple(gather.outlook(context, proofs)), _lacks(context))
 
 
-def history(context: Context, limit: int) -> History:
-    """What changed what runs where: at most `limit` commits, and every emergency that a namespace tells of."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        told = pool.submit(observe.emergencies, context, context.environments)
-        return History(_changes(context, limit), told.result())
+def _lacks(context: Context) -> tuple[str, ...] | Unknown:
+    if not context.pipeline.by_tag:
+        return ()
 
+    def look() -> tuple[str, ...]:
+        with git.clone(context.site.git, context.pipeline.git.branch, bare=True) as repository:
+            return tuple(tags.lacking(repository))
 
-def _changes(context: Context, limit: int) -> tuple[Record, ...]:
-    """The commits, newest first; of a guarded environment those that its gate signed."""
-    with git.clone(context.site.git, context.pipeline.git.branch, bare=True) as repository:
-        return tuple(islice(commits.counted(context, repository, context.environments), limit))
+    return or_unknown(look)
 
 
 def report(context: Context) -> Report:
-    """The status, the signed tests and the trail."""
+    """The status, the signed tests, the trail, and how long each build took."""
     at = datetime.now(UTC)
     found = status(context)
-    return Report(found, tuple(gather.tests(context, found.proofs)), _changes(context, _ENTRIES), at)
+    tests = tuple(gather.tests(context, found.proofs))
+    with git.clone(context.site.git, context.pipeline.git.branch, bare=True) as repository:
+        counted = commits.counted(context, repository, context.environments)
+        entries = tuple(islice(counted, _ENTRIES))
+        committed = repository.committed(one.revision for one in entries)
+    return Report(found, tests, entries, lead_times.of(entries, committed), at)

@@ -26,7 +26,7 @@ from delivery.desired import tree
 from delivery.errors import BadInput, NotReached
 from delivery.parts import git
 from delivery.pipeline import Environment
-from delivery.signed import evidence
+from delivery.signed import evidence, measurements
 
 SCHEMA = "delivery/results/v1"
 _INSIDE = (
@@ -48,6 +48,7 @@ class Results:
     tests: tuple[evidence.Test, ...]
     artifacts: tuple[dict[str, Any], ...]
     restarted: tuple[str, ...]
+    measured: tuple[measurements.Measurement, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,10 @@ class Suites:
     names: tuple[str, ...]
     tree: str  # git's hash of all the suites that the commit has
 
-    def run(self, context: Context, environment: Environment) -> tuple[tuple[str, ...], Results]:
-        """The ids of all tests that the suites have, and how each of them ended.
+    def run(
+        self, context: Context, environment: Environment, junit: Path | None = None
+    ) -> tuple[tuple[str, ...], Results]:
+        """The ids of all tests that the suites have, and how each of them ended; also in `junit`, as JUnit's XML.
 
         NotReached when nothing is known: they did not end in time, wrote nothing that can be believed, or left a test
         out. Then the log says why.
@@ -67,7 +70,10 @@ class Suites:
         state = context.site.state / "tests" / environment.name
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         expected = self._pytest(context, environment, self.folder / "collected.json", "--collect-only")
-        found = self._pytest(context, environment, state / "results.json")
+        kept = (
+            (f"--junit-xml={junit.absolute()}", "-o", f"junit_suite_name={environment.name}") if junit else ()
+        )
+        found = self._pytest(context, environment, state / "results.json", *kept)
         names = tuple(sorted(test.id for test in expected.tests))
         if different := set(names) ^ {test.id for test in found.tests}:
             raise _unknown(environment, f"{min(different)} is not in both lists of tests", state / "log")
@@ -157,12 +163,13 @@ def results(file: Path) -> Results:
         artifacts = names.validate_python(data.get("artifacts", ()))
     except (ValidationError, KeyError) as error:
         raise ValueError(" ".join(str(error).split())[:200]) from None
+    measured = measurements.read(data.get("measurements", ()))
     if not tests:
         raise ValueError("no test ran")
     ids = [test.id for test in tests]
     if len(set(ids)) != len(ids):
         raise ValueError("a test is named twice")
-    return Results(tests, tuple(_artifact(file.parent, name) for name in artifacts), restarted)
+    return Results(tests, tuple(_artifact(file.parent, name) for name in artifacts), restarted, measured)
 
 
 def _there(repository: git.Repository, commit: str) -> list[str]:

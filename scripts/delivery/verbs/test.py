@@ -7,12 +7,13 @@ after; a run that was killed, or whose results cannot be read, leaves nothing. W
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from delivery.context import Context
 from delivery.desired import tree
 from delivery.desired.manifests import Desired
 from delivery.desired.tree import Trees
-from delivery.errors import NotReached, Refused, Unknown
+from delivery.errors import BadInput, NotReached, Refused, Unknown
 from delivery.lock import alone
 from delivery.parts import git
 from delivery.parts.kubernetes import Kubernetes
@@ -38,11 +39,16 @@ class Tested:
     seconds: dict[str, float]
 
 
-def run(context: Context, environment: Environment, suites: Iterable[str] = ()) -> Tested:
+def run(
+    context: Context, environment: Environment, suites: Iterable[str] = (), junit: Path | None = None
+) -> Tested:
     """Test an environment with the suites that it requires, or with these, and attach the signed evidence.
 
-    Raises DeliveryError, and leaves no evidence, when nothing could be known.
+    `junit` is a file for how each test ended, as JUnit's XML; no evidence names it, and one of an earlier run is gone
+    first. Raises DeliveryError, and leaves no evidence, when nothing could be known.
     """
+    if junit:
+        _make_room(junit)
     repository = git.checkout(context.checkout)
     chosen = tuple(dict.fromkeys(suites)) or environment.tests.requires
     name = environment.name
@@ -51,10 +57,10 @@ def run(context: Context, environment: Environment, suites: Iterable[str] = ()) 
         exported(repository, repository.commit("HEAD"), chosen) as files,
         alone(context.site.state / f"test-{name}.lock", f"another `delivery test {name}`", limit),
     ):
-        return _run(context, environment, files)
+        return _run(context, environment, files, junit)
 
 
-def _run(context: Context, environment: Environment, suites: Suites) -> Tested:
+def _run(context: Context, environment: Environment, suites: Suites, junit: Path | None) -> Tested:
     name, waits = environment.name, context.pipeline.waits
     started = _now()
     with phase(f"{name} is proven to run what Git asks for"):
@@ -73,7 +79,7 @@ def _run(context: Context, environment: Environment, suites: Suites) -> Tested:
         before = rollout.settled(kubernetes, environment.namespace, waits.settle)
         began = _now()
         with phase(f"Testing {name}: {', '.join(suites.names)}") as progress:
-            expected, results = suites.run(context, environment)
+            expected, results = suites.run(context, environment, junit)
             progress.update(f"{len(expected)} tests")
         ended = _now()
         with phase(f"The pods in {name} are those that were tested"):
@@ -106,6 +112,7 @@ def _run(context: Context, environment: Environment, suites: Suites) -> Tested:
             began,
             finished := _now(),
             results.artifacts,
+            results.measured,
         )
         made = evidence.put(context, wanted.digest, environment, data)
     seconds = {
@@ -126,6 +133,14 @@ def insist(context: Context, tested: Tested) -> None:
             f"{tested.environment} {result}: build {tested.build} goes no further",
             f"the reasons are above; the log: {context.site.state}/tests/{tested.environment}/log",
         )
+
+
+def _make_room(file: Path) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        raise BadInput(f"{file} cannot be written: {error.strerror}", "name another file: --junit") from None
 
 
 def _running(pods: Iterable[Pod]) -> tuple[evidence.Running, ...]:

@@ -49,6 +49,7 @@ PACKAGES = {
     "loopback": _CNI + "main/loopback",
     "host-local": _CNI + "ipam/host-local",
     "portmap": _CNI + "meta/portmap",
+    "kube-network-policies": "sigs.k8s.io/kube-network-policies/cmd",
     "local-path-provisioner": "github.com/rancher/local-path-provisioner",
     "kind": "sigs.k8s.io/kind",
     "helm": "helm.sh/helm/v4/cmd/helm",

@@ -10,12 +10,14 @@ from delivery.progress import phase
 from local import platforms, room
 from local.catalog import KIND, ArgocdImages, Catalog
 from local.closed import debian
-from local.preload import Node
+from local.preload import REPOSITORY, Node
 from local.recipes import PREFIX, Recipe, content_stamp, image_exists
 from local.shell import run
 
 _HINT = "run it again: what was made is kept"
 _KUBERNETES = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+# What enforces NetworkPolicy, as the node's own default-cni.yaml names it.
+ENFORCER = f"{REPOSITORY}/kube-network-policies:preloaded"
 _NODE_PROGRAMS = ("kubeadm", "kubectl", "kubelet", "crictl", "ptp", "loopback", "host-local", "portmap")
 
 
@@ -148,6 +150,14 @@ class Closed:
         )
 
     @property
+    def _enforcer(self) -> Recipe:
+        # On a Debian: its startup probe looks into /proc.
+        name = "kube-network-policies"
+        dockerfile = f'ARG BASE\nFROM ${{BASE}}\nCOPY {name} /usr/local/bin/\nENTRYPOINT ["{name}"]\n'
+        arguments, files = {"BASE": self.base.tag}, lambda: {name: self._bin / name}
+        return Recipe(name, dockerfile, arguments, files, self._module.key)
+
+    @property
     def node_base(self) -> Recipe:
         """The node before anything is preloaded."""
         own = self._catalog.folder / "closed" / "dockerfiles" / "node"
@@ -175,6 +185,7 @@ class Closed:
             **{names[name]: recipe for name, recipe in recipes.items()},
             provisioner: self._program("local-path-provisioner"),
             helper: self.base,
+            ENFORCER: self._enforcer,
         }
 
     def _kubeadm_images(self) -> list[str]:

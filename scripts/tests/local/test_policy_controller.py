@@ -26,6 +26,8 @@ def test_up_installs_nothing_without_stages_public_key(
     monkeypatch.setenv("DELIVERY_STATE", str(tmp_path))
     cluster = clusters.chosen("local", ROOT)
     (cluster.state / "keys").mkdir(parents=True)
+    for name in ("build", "dev"):  # what is asked for before it
+        (cluster.state / "keys" / f"{name}.pub").write_text("-----BEGIN PUBLIC KEY-----\n")
     if content is not None:
         (cluster.state / "keys" / "stage.pub").write_bytes(content)
     monkeypatch.setattr(admission, "controller_folder", lambda *_: pytest.fail("it went on"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import pytest
 from delivery.errors import PlatformError
 from delivery.parts import cosign
 from delivery.signed import keys
-from local import credentials
+from local import credentials, services
 from local import keys as pairs
 
 if TYPE_CHECKING:
@@ -55,22 +56,70 @@ def test_a_key_half_made_is_made_again(stocked: World) -> None:
     cosign.sign(b"{}", keys.private(site, "dev"))
 
 
-def test_the_login_is_for_us_alone(world: World) -> None:
-    """A local site's login of its registry is a file that only its owner reads, and names no other registry."""
-    credentials.create(world.local)
-    file = world.local.docker_config / "config.json"
-    assert file.stat().st_mode & 0o777 == 0o600
-    assert list(json.loads(file.read_text())["auths"]) == [world.local.registry_host]
+def test_the_logins_are_for_us_alone(world: World) -> None:
+    """A local site's logins of its registry are files that only their owner reads, and name no other registry."""
+    made = credentials.create(world.local)
+    folders = [world.local.docker_config, *map(world.local.docker_config_of, world.local.pipeline.signed_by)]
+    told = set()
+    for folder in folders:
+        file = folder / "config.json"
+        assert file.stat().st_mode & 0o777 == 0o600
+        [(host, login)] = json.loads(file.read_text())["auths"].items()
+        assert host == world.local.registry_host
+        told.add(base64.b64decode(login["auth"]).decode())
+    assert told == {f"{name}:{one.password}" for name, one in made.registry.items()}
+    assert len(told) == len(folders)
+
+
+def test_each_role_has_a_login_of_its_own(world: World) -> None:
+    """Everybody who signs writes the own repository alone, the build the image too, and the verbs read as nobody."""
+    made, image = credentials.create(world.local), world.local.pipeline.chart.release
+    assert set(made.registry) == {credentials.READER, *world.local.pipeline.signed_by}
+    assert set(made.git) == {"delivery", "developer"}
+    may = credentials.writers(world.local)
+    assert [who for who, where in may if where == image] == ["build"]
+    assert credentials.READER not in dict(may)
+    world.local.publish({}, "a", "b")
+    site = world.local.site.load()
+    assert site.logged_in(site.image, "build").docker_config == world.local.docker_config_of("build")
+    for name in world.local.pipeline.signed_by:
+        place = site.logged_in(site.statements_of(name), name)
+        assert (name, place.path) in may
+        assert place.docker_config == world.local.docker_config_of(name)
+        assert site.statements_of(name).docker_config == world.local.docker_config
+    assert services.writers(may).count("\n") == len(may)
+
+
+def test_a_login_that_comes_later(world: World) -> None:
+    """An environment more, or a kill in between: who has a password keeps it, and who has none gets one."""
+    before = credentials.create(world.local)
+    file = world.local.state / "credentials.json"
+    data = json.loads(file.read_text())
+    del data["registry"]["gate-prod"], data["git"]["developer"]
+    file.write_text(json.dumps(data))
+    after = credentials.create(world.local)
+    for old, new, lost in (
+        (before.registry, after.registry, "gate-prod"),
+        (before.git, after.git, "developer"),
+    ):
+        assert {name for name in old if old[name] != new[name]} == {lost}
+    file.write_text("{half")
+    assert set(credentials.create(world.local).registry) == set(before.registry)
 
 
 def test_passwords_are_private(world: World) -> None:
     """Passwords are made once, kept in files that only the owner reads, and never shown."""
     made = credentials.create(world.local)
     assert credentials.create(world.local) == made
-    assert made.registry.password not in repr(made)
+    passwords = [one.password for one in (*made.registry.values(), *made.git.values())]
+    assert len(set(passwords)) == len(passwords)
+    assert not any(one in repr(made) for one in passwords)
     state = world.local.state
     assert state.stat().st_mode & 0o777 == 0o700
-    for name in ("credentials.json", "git-credentials"):
+    for name in ("credentials.json", "git-credentials", "git-credentials-developer"):
         assert (state / name).stat().st_mode & 0o777 == 0o600
-    assert made.registry.password != made.git.password
-    assert made.git.password in world.local.git_credentials.read_text()
+    for name, store in (
+        ("delivery", world.local.git_credentials),
+        ("developer", world.local.developers_git_credentials),
+    ):
+        assert f"//{name}:{made.git[name].password}@" in store.read_text()

@@ -1,0 +1,1 @@
+"""The CI systems' own files, run by their own runners against the cluster of the journeys: `make e2e-ci`."""
