@@ -450,15 +450,8 @@ def test_an_edit_that_was_merged(cluster: FakeCluster, built: image.Built, shelf
     digest, where = built.digest, world.context.site.image.name
     wrong = f"sha256:{'0' * 64}"
     for named, says in ((wrong, "names sha256:0000"), (digest, "")):
-        world.git(world.checkout, "pull", "--quiet", "--rebase", "origin", "main")
-        file = world.checkout / path
-        edited = change.values.replace(
-            file.read_text(),
-            {("image", "repository"): where, ("image", "tag"): "15", ("image", "digest"): named},
-            path,
-        )
-        merged = world.commit(world.checkout, path, edited, "stage: by hand")
-        world.git(world.checkout, "push", "--quiet", "origin", "HEAD:main")
+        asks = {("image", "repository"): where, ("image", "tag"): "15", ("image", "digest"): named}
+        merged = pushed(world, path, lambda text, asks=asks: change.values.replace(text, asks, path))
         if says:
             refused(cluster, Refused, says, lambda: enter(cluster, "stage"))
     done = enter(cluster, "stage")
@@ -487,7 +480,7 @@ def test_changing_over_and_back(cluster: FakeCluster, built: image.Built, shelf:
     back = rollback(cluster, "stage")
     assert back.digest == built.digest
     before, told = uids(cluster), pins(cluster)
-    by(cluster, "manual-promotion")
+    changed_back(cluster)
     proven(cluster)
     assert (uids(cluster), pins(cluster)) == (before, told)
     notes = proofs(cluster)["prod"].notes
@@ -499,6 +492,34 @@ def test_changing_over_and_back(cluster: FakeCluster, built: image.Built, shelf:
     proven(cluster)
     assert rollback(cluster, "prod").digest == built.digest, "to what entered by a tag"
     proven(cluster)
+
+
+def test_an_edit_after_changing_back(cluster: FakeCluster, built: image.Built, shelf: Shelf) -> None:
+    """What the values named when the strategy was changed back nobody asks for; what is merged since is asked for."""
+    world = cluster.world
+    everywhere(cluster)
+    newer(cluster, shelf)
+    deploy(cluster)  # into all values
+    changed_back(cluster)
+    proven(cluster)
+    path, wrong = "manual-app-helm/values-stage.yaml", f"sha256:{'0' * 64}"
+    pushed(world, path, lambda text: change.values.replace(text, {("image", "digest"): wrong}, path))
+    assert "Git's values ask for sha256:000000000000, which never entered stage" in against(cluster, "stage")
+
+
+def changed_back(cluster: FakeCluster) -> None:
+    """The line in pipeline.yaml changes, and the cluster with it."""
+    pushed(cluster.world, "pipeline.yaml", lambda text: text.replace("\nstrategy: ", "\nstrategy:  "))
+    by(cluster, "manual-promotion")
+
+
+def pushed(world: World, path: str, edit: Callable[[str], str]) -> str:
+    """A change of one file that is merged into the server's main, by its newest commit."""
+    world.git(world.checkout, "pull", "--quiet", "--rebase", "origin", "main")
+    file = world.checkout / path
+    merged = world.commit(world.checkout, path, edit(file.read_text()), f"{path}: by hand")
+    world.git(world.checkout, "push", "--quiet", "origin", "HEAD:main")
+    return merged
 
 
 def pins(cluster: FakeCluster) -> dict[str, str | None]:

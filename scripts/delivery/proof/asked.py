@@ -9,7 +9,7 @@ from delivery.desired.manifests import Desired
 from delivery.errors import DeliveryError, Unknown, or_unknown
 from delivery.parts import argocd, git
 from delivery.parts.registry import connect
-from delivery.pipeline import RELEASE, Environment
+from delivery.pipeline import FILE, RELEASE, Environment
 from delivery.proof.decide import Entered
 from delivery.signed import commits, entry
 
@@ -35,11 +35,9 @@ def of(context: Context, environment: Environment, repository: git.Repository | 
     if not environment.guarded:
         return Asked(repository, _rendered(context, repository, environment, head))
     entered = _entered(context, repository, environment)
-    # What enters by a tag leaves the branch as it is: its values are then what could enter one day, also where the
-    # strategy was changed back since.
+    # What enters by a tag leaves the branch as it is: its values are then what could enter one day.
     by_tag = context.pipeline.by_tag
-    apart = by_tag or (isinstance(entered, Entered) and entered.tag)
-    newest = "" if apart else _newest(repository, environment, head)
+    newest = "" if by_tag else _since(repository, environment, head, entered)
     if not isinstance(entered, Entered):
         return Asked(
             repository, entered or Unknown(f"nothing entered {environment.name} yet"), entered, newest
@@ -147,6 +145,19 @@ def _newest(repository: git.Repository, environment: Environment, head: str) -> 
         return ""
     except DeliveryError as error:
         return Unknown(error.message)
+
+
+def _since(
+    repository: git.Repository, environment: Environment, head: str, entered: Entered | Unknown | None
+) -> str | Unknown:
+    """The same, unless it is what the values named when the strategy was changed back: nobody asked for that."""
+    newest = _newest(repository, environment, head)
+    if isinstance(entered, Entered) and entered.tag:
+        changed = ("--first-parent", "-1", "--format=%H", "-G^strategy:", head, "--", FILE)
+        back = repository.run("log", *changed).strip()
+        if not back or newest == _newest(repository, environment, back):
+            return ""
+    return newest
 
 
 def _entered(
