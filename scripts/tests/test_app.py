@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -242,6 +243,11 @@ def test_what_an_image_is_built_from(world: World) -> None:
     recipe = image.prepare(world.context, repository, commit, 8)
     assert recipe.arguments == {"BUILD": "8", "REVISION": commit, "BUILD_IMAGE": "b"}
     assert recipe.bases == ("b",)
+    asks = f"FROM ubuntu:24.04\nARG UPDATES=unknown\nRUN apt-get update && apt-get upgrade --yes\n{LABEL}"
+    commit = world.commit(world.checkout, "manual-app/Dockerfile", asks, "as of this hour")
+    asked = [f"{datetime.now(UTC):%Y-%m-%dT%H}"]
+    told = image.prepare(world.context, repository, commit, 9).arguments["UPDATES"]
+    assert told in {*asked, f"{datetime.now(UTC):%Y-%m-%dT%H}"}, "an hour may end in between"
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def test_no_pip(packages: dict[str, Any]) -> None:
 def test_debian_updates(asked: Asked) -> None:
     """No Debian package in the image waits for a security update."""
     pending = asked.updates.result()
-    assert not pending, f"{len(pending)} wait: {', '.join(pending)}"
+    assert not pending, f"{len(pending)} wait, a new build takes them in: {', '.join(pending)}"
 
 
 def test_python_advisories(packages: dict[str, Any], tmp_path: Path) -> None:
