@@ -377,8 +377,11 @@ def test_the_figures_are_read_from_git(
     assert ran(monkeypatch, "--metrics", "--format", "csv") == 2
 
 
-def test_the_whole_way(cluster: FakeCluster, built: image.Built) -> None:
-    """What is deployed, promoted, changed and rolled back is a line each; the registry alone says the same."""
+def test_the_whole_way(cluster: FakeCluster, built: image.Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is deployed, promoted, changed and rolled back is a line each; the registry alone says the same.
+
+    What was committed within one second stands in Git's order, whatever environment it is about.
+    """
     world = cluster.world
     context = world.context
     prod = context.environment("prod")
@@ -391,7 +394,11 @@ def test_the_whole_way(cluster: FakeCluster, built: image.Built) -> None:
     changed = promote(cluster, "prod")
     chart = context.pipeline.chart.path
     world.git(clone, "pull", "--quiet", "--rebase")
-    world.commit(clone, f"{chart}/values.yaml", "replicas: 1  # one\nimage: {repository: ''}\n", "the chart")
+    with monkeypatch.context() as patch:
+        patch.setenv("GIT_AUTHOR_DATE", world.git(clone, "log", "-1", "--format=%aI", changed.commit))
+        world.commit(
+            clone, f"{chart}/values.yaml", "replicas: 1  # one\nimage: {repository: ''}\n", "the chart"
+        )
     world.git(clone, "push", "--quiet", "origin", "main")
     back = rolling.rollback(context, prod)
     found = trail.read(context, context.environments)

@@ -77,7 +77,9 @@ def read(
             if not environment.guarded
             for one in change.followed(context, repository, environment)
         ]
-        dated.sort(key=lambda one: one[2], reverse=True)  # those of one second as Git has them
+        place = {commit: -number for number, commit in enumerate(repository.run("rev-list", "HEAD").split())}
+        # Those of one second as Git has them; a tag is made after what it stands on.
+        dated.sort(key=lambda one: (one[2], place.get(one[0].commit, 1)), reverse=True)
         asked = [one for one in dated if since is None or one[2] >= since][:limit]
         entered = [one for one, counts, _ in asked if counts and chosen[one.environment].guarded]
         signed = book.statements(map(_change, entered))
