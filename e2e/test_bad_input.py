@@ -2,7 +2,9 @@
 
 import base64
 import json
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -87,6 +89,29 @@ def test_a_server_that_is_down(platform: Checkout, role: str) -> None:
         client.close()
     platform.delivery("up")
     platform.delivery("promote", "stage")
+
+
+def test_new_logins_break_no_clone_off(platform: Checkout, tmp_path: Path) -> None:
+    """`up` has the Git server read its logins again: who clones meanwhile has the whole of it."""
+    client = docker.client()
+    gateway = client.containers.get(f"{platform.cluster.name}-gateway")
+    try:
+        for number in range(12):
+            command = [
+                "git",
+                "clone",
+                "--quiet",
+                "--bare",
+                platform.context.site.git.url,
+                str(tmp_path / str(number)),
+            ]
+            with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as clone:
+                while clone.poll() is None:
+                    gateway.kill(signal="HUP")
+                assert clone.stderr
+                assert clone.returncode == 0, clone.stderr.read()
+    finally:
+        client.close()
 
 
 def test_an_image_built_again_elsewhere_is_caught(platform: Checkout, image: Build) -> None:
