@@ -67,11 +67,12 @@ def unenforced(platform: Checkout) -> Iterator[None]:
 def _network_checks(platform: Checkout, folder: Path) -> dict[str, tuple[str, str]]:
     """How the security suite's checks of stage's network end: name -> (outcome, reason)."""
     file = folder / "results.json"
+    mine = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     command = [sys.executable, "-m", "pytest", "-q", "e2e/suites/security/test_network.py"]
     subprocess.run(
         [*command, "-p", "no:cacheprovider", "--environment=stage", f"--results={file}"],
         cwd=platform.path,
-        env={**os.environ, "PYTHONPATH": str(platform.path)},
+        env=mine | {"PYTHONPATH": str(platform.path)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=300,
