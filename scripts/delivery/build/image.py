@@ -246,9 +246,8 @@ def prepare(context: Context, repository: git.Repository, revision: str, number:
         raise BadInput(f"{name} is not in Git at {revision[:12]}", "commit it first: it builds the image")
     source, created = context.site.git.for_argocd, repository.run("log", "-1", "--format=%cI", revision)
     facts = {"BUILD": str(number), "REVISION": revision, "SOURCE": source, "CREATED": created}
-    facts["UPDATES"] = (
-        f"{datetime.now(UTC):%Y-%m-%dT%H}"  # what is installed from elsewhere is asked for each hour
-    )
+    # What a Dockerfile takes from elsewhere below this argument, it asks for anew each hour.
+    facts["UPDATES"] = f"{datetime.now(UTC):%Y-%m-%dT%H}"
     known = facts | context.site.arguments
     found = dockerfile.read(text.decode("utf-8", "replace"), known)
     if VERSION not in found.labels:  # a base image's own would be taken for the app's
