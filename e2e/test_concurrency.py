@@ -81,8 +81,11 @@ def at_once(*asked: tuple[Checkout, *tuple[str, ...]]) -> list[Ran]:
     """What came of each verb, all begun together: done, refused, or not reached in time; at least one is done."""
     with ThreadPoolExecutor(len(asked)) as pool:
         ran = list(pool.map(lambda one: one[0].delivery(*one[1:], expect=None), asked))
-    assert all(one.code in (0, 1, 3) for one in ran), ran
-    assert any(one.code == 0 for one in ran), ran
+    told = "\n".join(
+        f"{' '.join(words)}: exit {one.code}\n{one.err}" for (_, *words), one in zip(asked, ran, strict=True)
+    )
+    assert all(one.code in (0, 1, 3) for one in ran), told
+    assert any(one.code == 0 for one in ran), told
     return ran
 
 
