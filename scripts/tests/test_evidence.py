@@ -115,6 +115,30 @@ def test_attached_once(stocked: World, digest: str) -> None:
     assert envelopes(stocked, digest) == before
 
 
+@pytest.mark.parametrize("times", [1, 9])
+def test_sent_away_by_the_guard(
+    stocked: World, shelf: Shelf, digest: str, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """Who writes at the moment in which another does is sent away: a second look, and it is there; not for ever."""
+    stocked.prove(stocked.context.environment("stage"), digest)
+    [before] = envelopes(stocked, digest)
+    attached(shelf, digest, "stage").remove()
+    attach, refusals = cosign.attach, [cosign.CosignFailed("cosign attach: 429", "")] * times
+
+    def guarded(*arguments: Any) -> None:
+        if refusals:
+            raise refusals.pop()
+        attach(*arguments)
+
+    monkeypatch.setattr(cosign, "attach", guarded)
+    if times == 1:
+        statements.attach(stocked.context, digest, cosign.envelope(before), "stage")
+        assert envelopes(stocked, digest) == [before]
+    else:
+        with pytest.raises(cosign.CosignFailed, match="429"):
+            statements.attach(stocked.context, digest, cosign.envelope(before), "stage")
+
+
 def test_writers_at_once_lose_nothing(stocked: World, digest: str) -> None:
     """Four that sign about one digest at the same time: all four are there afterwards."""
     dev, stage = (stocked.context.environment(name) for name in ("dev", "stage"))
