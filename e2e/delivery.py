@@ -322,6 +322,16 @@ def probing(url: str) -> Iterator[Probe]:
         thread.join()
 
 
+@contextmanager
+def unheld_pod(platform: Checkout, name: str) -> Iterator[str]:
+    """A Ready pod with Python in the namespace `default`, which no NetworkPolicy holds back; gone afterwards."""
+    image = platform.platform_image("python")
+    platform.kubectl("run", name, f"--image={image}", "--restart=Never", "--", "sleep", "600")
+    platform.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
+    yield name
+    platform.kubectl("delete", "pod", name, "--now")
+
+
 def consistently(look: Any, seconds: float) -> None:
     """Absence is proven over a time: call `look` (which asserts) until the time is over."""
     end = time.monotonic() + seconds

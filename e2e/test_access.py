@@ -10,7 +10,7 @@ import pytest
 
 from e2e import spellings
 from e2e.conftest import Build
-from e2e.delivery import Checkout
+from e2e.delivery import Checkout, unheld_pod
 from local import credentials
 
 _ASK = """
@@ -26,11 +26,8 @@ except urllib.error.HTTPError as error:
 @pytest.fixture(scope="module")
 def pod(platform: Checkout) -> Iterator[str]:
     """A pod with Python that no NetworkPolicy holds back: only the servers themselves can refuse it."""
-    image = platform.platform_image("python")
-    platform.kubectl("run", "intruder", f"--image={image}", "--restart=Never", "--", "sleep", "600")
-    platform.kubectl("wait", "--for=condition=Ready", "pod/intruder", "--timeout=60s")
-    yield "intruder"
-    platform.kubectl("delete", "pod", "intruder", "--now")
+    with unheld_pod(platform, "intruder") as name:
+        yield name
 
 
 @pytest.mark.parametrize(

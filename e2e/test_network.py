@@ -12,7 +12,7 @@ import pytest
 
 from delivery.parts import docker
 from e2e.conftest import Build
-from e2e.delivery import Checkout
+from e2e.delivery import Checkout, unheld_pod
 from e2e.suites.security.network import PROBE, WEB, listening
 from e2e.suites.target import ready
 
@@ -22,11 +22,8 @@ _UNIT = "network-policies"  # of the built node: it hands new connections to wha
 @pytest.fixture
 def stranger(platform: Checkout) -> Iterator[str]:
     """A pod with Python in a namespace that has no policy at all."""
-    image = platform.platform_image("python")
-    platform.kubectl("run", "stranger", f"--image={image}", "--restart=Never", "--", "sleep", "600")
-    platform.kubectl("wait", "--for=condition=Ready", "pod/stranger", "--timeout=60s")
-    yield "stranger"
-    platform.kubectl("delete", "pod", "stranger", "--now")
+    with unheld_pod(platform, "stranger") as name:
+        yield name
 
 
 def test_a_pod_that_nothing_holds_back_is_let_in_by_the_front_door_alone(

@@ -23,6 +23,7 @@ from scripts.tests.steps import by, deploy, newer, originate, prepared, proofs, 
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from conftest import Shelf
 
@@ -166,20 +167,26 @@ def test_a_version_that_is_there_or_cannot_be(cluster: FakeCluster, built: image
     assert promote(cluster, "prod").tag == "v8.1"
 
 
+def hotfix(world: World, path: str, text: str) -> tuple[Path, str]:
+    """A clone that pushed one commit on `release` which main lacks, and that commit."""
+    clone = world.clone("hotfix")
+    world.git(clone, "checkout", "--quiet", "-b", "release", "origin/release")
+    commit = world.commit(clone, path, text, "a hotfix")
+    world.git(clone, "push", "--quiet", "origin", "release")
+    return clone, commit
+
+
 def test_no_fast_forward(cluster: FakeCluster, built: image.Built, shelf: Shelf) -> None:
     """`release` has a commit that main lacks: nothing is promoted over it, and status names it until it is merged."""
     world = cluster.world
     everywhere(cluster)
-    clone = world.clone("hotfix")
-    world.git(clone, "checkout", "--quiet", "-b", "release", "origin/release")
-    hotfix = world.commit(clone, "README.md", "a hotfix\n", "a hotfix")
-    world.git(clone, "push", "--quiet", "origin", "release")
+    clone, commit = hotfix(world, "README.md", "a hotfix\n")
     newer(cluster, shelf)
     deploy(cluster)
     prepared(cluster, "stage")
     stage = world.context.environment("stage")
     refused(
-        *(cluster, Refused, f"release cannot go forward to .* it is at {hotfix[:12]}"),
+        *(cluster, Refused, f"release cannot go forward to .* it is at {commit[:12]}"),
         lambda: promoting.promote(world.context, stage),
     )
     assert [line.partition(" ")[2] for line in reporting.status(world.context).lacks] == ["a hotfix"]
@@ -197,10 +204,7 @@ def test_a_hotfix_goes_its_own_way(cluster: FakeCluster, built: image.Built, she
     """A commit on `release`, with a build and a test of its own, goes to stage and prod; main lacks it until merged."""
     world = cluster.world
     everywhere(cluster)
-    clone = world.clone("hotfix")
-    world.git(clone, "checkout", "--quiet", "-b", "release", "origin/release")
-    revision = world.commit(clone, "manual-app/app.py", "fixed\n", "a hotfix")
-    world.git(clone, "push", "--quiet", "origin", "release")
+    clone, revision = hotfix(world, "manual-app/app.py", "fixed\n")
     digest = shelf.push("16", revision, revision, "16")
     cluster.revisions["16"] = revision
     originate(cluster, digest, revision)
