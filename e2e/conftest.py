@@ -138,6 +138,4 @@ def next_build(platform: Checkout, prod: Build) -> Iterator[Build]:
     built = platform.delivery("build", "--format", "json").json
     platform.delivery("deploy", "--digest", built["digest"])
     yield Build(built["digest"], built["build"], built["revision"])
-    for environment in reversed(platform.environments()):
-        if platform.digests(environment.name) != {prod.digest}:
-            platform.delivery("rollback", environment.name, "--digest", prod.digest)
+    platform.back_to(prod.digest)

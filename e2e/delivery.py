@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -160,6 +161,12 @@ class Checkout:
         program = [Path(sys.executable).with_name("delivery")]
         with nullcontext(subprocess.DEVNULL) if typed is None else _terminal(typed) as stdin:
             return Ran.of(program, arguments, cwd=self.path, env=env, expect=expect, seconds=900, stdin=stdin)
+
+    def back_to(self, digest: str) -> None:
+        """Roll back every environment that runs another digest, all at once."""
+        moved = [one.name for one in self.environments() if self.digests(one.name) != {digest}]
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda name: self.delivery("rollback", name, "--digest", digest), moved))
 
     def history(self, *arguments: str, expect: int | None = None) -> Any:
         """The audit trail; `history` exits with 1 once a journey pushed a claim, which stays in Git for ever."""

@@ -1,18 +1,19 @@
-"""By hand, with git and an editor: what a proposal on a branch is told before anybody merges it. Nothing is written."""
+"""By hand, with git and an editor: what a proposal on a branch is told before anybody merges it, and after."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
-from delivery.desired import manifests
+from e2e import by_hand
 from e2e.conftest import Build
 from e2e.delivery import Checkout, Ran
 
 BRANCH = "proposal"
 
 
-@pytest.fixture
-def branch(platform: Checkout, prod: Build) -> Iterator[str]:
+@contextmanager
+def on_a_branch(platform: Checkout) -> Iterator[None]:
     """I am on a branch of my checkout, on top of main.
 
     Afterwards it is gone; the Git server and what runs in stage and prod are as they were.
@@ -21,33 +22,17 @@ def branch(platform: Checkout, prod: Build) -> Iterator[str]:
     home = platform.git("rev-parse", "--abbrev-ref", "HEAD")
     platform.git("checkout", "--quiet", "-b", BRANCH)
     before = (platform.main(), platform.digests("stage"), platform.digests("prod"))
-    yield BRANCH
+    yield
     assert (platform.main(), platform.digests("stage"), platform.digests("prod")) == before
     platform.git("checkout", "--quiet", "--force", home)
     platform.git("branch", "--quiet", "-D", BRANCH)
 
 
 @pytest.fixture
-def tested_build(platform: Checkout, next_build: Build) -> Build:
-    """A newer build, which runs in dev and was tested there."""
-    platform.delivery("test", "dev")
-    return next_build
-
-
-def named(platform: Checkout, environment: str) -> tuple[str, str]:
-    """Tag and digest that an environment's values name in my checkout."""
-    file = platform.pipeline.environment(environment).values
-    return manifests.named((platform.path / file).read_text(), file)
-
-
-def edited(platform: Checkout, environment: str, build: str, digest: str) -> None:
-    """The values of an environment with another tag and digest in them, as I type them."""
-    file = platform.pipeline.environment(environment).values
-    tag, before = named(platform, environment)
-    text = (platform.path / file).read_text()
-    [line] = [one for one in text.splitlines() if one.strip().startswith("tag:")]
-    platform.edit(file, line, line.replace(tag, build))
-    platform.edit(file, before, digest)
+def branch(platform: Checkout, prod: Build) -> Iterator[str]:
+    """The branch that I am on, with nothing changed yet."""
+    with on_a_branch(platform):
+        yield BRANCH
 
 
 def checked(platform: Checkout, expect: int) -> Ran:
@@ -56,26 +41,34 @@ def checked(platform: Checkout, expect: int) -> Ran:
     return platform.delivery("check", BRANCH, "--format", "json", expect=expect)
 
 
-def test_what_was_tested_may_enter_and_nothing_else(
-    platform: Checkout, tested_build: Build, branch: str
+def test_what_dev_tested_may_enter_stage_by_hand_and_does(
+    platform: Checkout, prod: Build, next_build: Build
 ) -> None:
-    """The digest that dev tested may enter when I type it into stage's values; into prod's, past stage, it may not."""
-    _, before = named(platform, "stage")
-    edited(platform, "stage", tested_build.number, tested_build.digest)
-    found = checked(platform, 0).json
-    [stage] = found["environments"]
-    assert found["verdict"] == "ALLOWED"
-    assert (stage["environment"], stage["before"], stage["after"]) == ("stage", before, tested_build.digest)
-    assert f"@{tested_build.digest}" in stage["diff"]
-    said = platform.delivery("check", branch, "--format", "markdown").out
-    assert said.startswith("### ALLOWED")
-    assert f"@{tested_build.digest}" in said
+    """The digest that dev tested may enter when I type it into stage's values; into prod's, past stage, it may not.
 
-    edited(platform, "prod", tested_build.number, tested_build.digest)
-    ran = checked(platform, 1)
-    assert ran.json["verdict"] == "REFUSED"
-    assert [one["allowed"] for one in ran.json["environments"]] == [True, False]
-    assert "prod: stage" in ran.error
+    Merged it moves no pod, and `verify` says so; `enter` gates, signs and pins it as it is.
+    """
+    platform.delivery("test", "dev")
+    with on_a_branch(platform):
+        _, before = by_hand.named(platform, "stage")
+        by_hand.edited(platform, "stage", next_build)
+        found = checked(platform, 0).json
+        [stage] = found["environments"]
+        assert found["verdict"] == "ALLOWED"
+        assert (stage["environment"], stage["before"], stage["after"]) == ("stage", before, next_build.digest)
+        assert f"@{next_build.digest}" in stage["diff"]
+        said = platform.delivery("check", BRANCH, "--format", "markdown").out
+        assert said.startswith("### ALLOWED")
+        assert f"@{next_build.digest}" in said
+
+        by_hand.edited(platform, "prod", next_build)
+        ran = checked(platform, 1)
+        assert ran.json["verdict"] == "REFUSED"
+        assert [one["allowed"] for one in ran.json["environments"]] == [True, False]
+        assert "prod: stage" in ran.error
+
+    by_hand.merged(platform, "stage", next_build)
+    by_hand.enters(platform, "stage", next_build)
 
 
 def test_a_value_that_nobody_approved_may_not_enter(platform: Checkout, branch: str) -> None:
