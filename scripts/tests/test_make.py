@@ -90,3 +90,32 @@ def test_another_python_beside_an_old_one(checkout: Path, tmp_path: Path) -> Non
     program(tmp_path, "python3.12", f'exec "{sys.executable}" "$@"')
     plan = make(checkout, "-n", ".venv/ready", PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     assert "python3.12 -m venv" in plan.stdout
+
+
+@pytest.mark.parametrize(
+    ("uv", "settings", "by_pip"),
+    [
+        (0, "", False),
+        (1, "", True),
+        (0, "global.index-url='https://pypi.acme.example/simple'", True),
+    ],
+    ids=["uv does it", "uv fails", "an index that only pip knows"],
+)
+def test_who_installs_the_packages(checkout: Path, uv: int, settings: str, by_pip: bool) -> None:
+    """uv, which is a package of the lock file itself, puts all others in place; pip does where uv cannot."""
+    (checkout / ".venv" / "ready").unlink()
+    (checkout / "requirements.lock").write_text(
+        "a==1 \\\n    --hash=sha256:0\nuv==2 \\\n    --hash=sha256:1\n    # via\nz==3\n"
+    )
+    asked = checkout / "asked"
+    binaries = checkout / ".venv" / "bin"
+    (binaries / "python").unlink()
+    said = f'echo "{settings}"' if settings else ":"
+    program(binaries, "python", f'echo "$*" >>"{asked}"; case "$*" in *"config list") {said};; esac')
+    program(binaries, "uv", f'echo "uv $*" >>"{asked}"; exit {uv}')
+    assert make(checkout, ".venv/ready").returncode == 0
+    wanted = [line for line in asked.read_text("utf-8").splitlines() if "--require-hashes" in line]
+    names = [("uv" if line.startswith("uv ") else "pip", line.rpartition("-r ")[2]) for line in wanted]
+    tried = [] if settings else [("uv", "requirements.lock")]
+    assert names == [("pip", ".venv/uv.lock"), *tried, *([("pip", "requirements.lock")] if by_pip else [])]
+    assert (checkout / ".venv" / "uv.lock").read_text("utf-8") == "uv==2 \\\n    --hash=sha256:1\n    # via\n"
