@@ -162,11 +162,15 @@ class Checkout:
         with nullcontext(subprocess.DEVNULL) if typed is None else _terminal(typed) as stdin:
             return Ran.of(program, arguments, cwd=self.path, env=env, expect=expect, seconds=900, stdin=stdin)
 
-    def back_to(self, digest: str) -> None:
-        """Roll back every environment that runs another digest, all at once."""
+    def back_to(self, digest: str) -> dict[str, Any]:
+        """Roll back every environment that runs another digest, all at once; what each rollback says as JSON."""
         moved = [one.name for one in self.environments() if self.digests(one.name) != {digest}]
+
+        def rolled_back(name: str) -> Any:
+            return self.delivery("rollback", name, "--digest", digest, "--format", "json").json
+
         with ThreadPoolExecutor() as pool:
-            list(pool.map(lambda name: self.delivery("rollback", name, "--digest", digest), moved))
+            return dict(zip(moved, pool.map(rolled_back, moved), strict=True))
 
     def history(self, *arguments: str, expect: int | None = None) -> Any:
         """The audit trail; `history` exits with 1 once a journey pushed a claim, which stays in Git for ever."""

@@ -45,8 +45,7 @@ def released(platform: Checkout, prod: Build) -> Iterator[Build]:
         change_over(platform, *reversed(STRATEGIES))
         proven(platform)
         assert (pods(platform), pins(platform)) == (before, told)
-        for environment in reversed(platform.environments()):
-            platform.delivery("rollback", environment.name, "--digest", prod.digest)
+        platform.back_to(prod.digest)
         asks_for_the_image(platform, prod, "the strategy release-branch")
 
 
@@ -163,10 +162,9 @@ def test_a_hotfix_while_main_goes_on(platform: Checkout, released: Build) -> Non
     platform.push(f"HEAD:refs/heads/{platform.branch}")
     assert platform.delivery("status", "--format", "json").json["release_ahead"] == []
 
-    back = platform.delivery("rollback", "prod", "--format", "json").json
-    assert back["digest"] == released.digest
-    assert back["tag"] not in ("", version)
-    platform.back_to(released.digest)
+    back = platform.back_to(released.digest)
+    assert sorted(back) == ["dev", "prod", "stage"]
+    assert back["prod"]["tag"] not in ("", version)
     platform.delivery("verify")
 
 
