@@ -24,11 +24,10 @@ from delivery.signed.keys import pem
 from delivery.wait import Pending, Reached, until
 from local import install as installing
 from local import keys
-from local.catalog import Catalog
+from local.catalog import POLICY_CONTROLLER, Catalog
 from local.cluster import Cluster
 from local.preload import REPOSITORY
 
-MODULE = "github.com/sigstore/policy-controller"
 CONTROLLER = "policy-controller"  # its image among those of the node
 NAMESPACE = "cosign-system"
 READY_LIMIT = 120
@@ -57,7 +56,7 @@ def install(kind: KindCluster, catalog: Catalog, cluster: Cluster, digests: Mapp
 @contextmanager
 def controller_folder(catalog: Catalog, root: Path, digests: Mapping[str, str]) -> Iterator[str]:
     """A folder for `kubectl apply -k` with policy-controller, as it is preloaded in the nodes; gone afterwards."""
-    source, folder = catalog.module.source(MODULE) / "config", root / "policy"
+    source, folder = catalog.module.source(POLICY_CONTROLLER) / "config", root / "policy"
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary, CONTROLLER)
         shutil.copytree(folder / CONTROLLER, work)

@@ -15,6 +15,7 @@ from local.recipes import Files, Recipe, content_stamp
 
 KIND = "sigs.k8s.io/kind"
 ARGOCD = "github.com/argoproj/argo-cd/v3"
+POLICY_CONTROLLER = "github.com/sigstore/policy-controller"
 
 
 class Catalog:
@@ -66,6 +67,10 @@ class Catalog:
     def gateway(self, base: Recipe) -> Recipe:
         """The Git server and the guard before the registry."""
         return self.with_folder("gateway", self.folder / "gateway", {"BASE": base.tag})
+
+    def drop_sources(self) -> None:
+        """Remove what only a compiler needs, once all is compiled: of the sources those stay that are read again."""
+        self.module.drop_sources(ARGOCD, KIND, POLICY_CONTROLLER)
 
     def argocd_manifest(self) -> Path:
         """Argo CD's own core-install.yaml, out of its module."""

@@ -51,6 +51,7 @@ def up(cluster: Cluster, meanwhile: Callable[[], None] = lambda: None) -> None:
         room.check(room.TO_START if image_exists(source.node.name) else source.space, images.probes())
         images.ensure()
         tools.ensure()
+        images.catalog().drop_sources()
         _check_ports(cluster)
         _up(cluster, source, meanwhile)
 

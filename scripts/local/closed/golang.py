@@ -12,11 +12,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import semver
 
-from delivery.errors import PlatformError
+from delivery.errors import NotReached, PlatformError
 from delivery.lock import alone
 from delivery.progress import phase
 from local import paths, platforms
@@ -107,6 +108,9 @@ class Module:
 
     def source(self, module: str) -> Path:
         """The folder with a module's files: manifests and recipes are taken from there, never copied into Git."""
+        there = self._unpacked(module)
+        if there.is_dir() and not self._half(module).exists():
+            return there
         out = run(
             [self.go(), "mod", "download", "-json", module], hint=_HINT, cwd=self.folder, env=self._env()
         )
@@ -114,6 +118,46 @@ class Module:
         if not found:
             raise PlatformError(f"the Go proxy did not give {module}", _HINT)
         return Path(found[1])
+
+    def drop_sources(self, *kept: str) -> None:
+        """Remove what only the compiler needs, gigabytes of it; programs stay, and so do the sources of `kept`.
+
+        Nothing where another compilation runs.
+        """
+        modules, compiled = self._sources(), paths.cache("go", "build")
+        with (
+            suppress(NotReached),
+            alone(paths.cache("programs", "lock"), "another compilation on this machine", 0.0),
+        ):
+            if not compiled.exists():
+                return
+            aside, gone = modules.with_name("mod.kept"), modules.with_name("mod.gone")
+            for left in (aside, gone):  # of a run that was killed
+                _remove(left)
+            for module in kept:
+                there = self._unpacked(module)
+                if there.is_dir() and not self._half(module).exists():
+                    there.chmod(0o755)  # Go takes it away: a folder that moves is written to
+                    place = aside / there.relative_to(modules)
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    there.rename(place)
+            if modules.exists():  # at once: no module is ever there by halves
+                modules.rename(gone)
+            if aside.exists():
+                aside.rename(modules)
+            _remove(gone)
+            _remove(compiled)
+
+    def _sources(self) -> Path:
+        return paths.cache("go", "mod")
+
+    def _unpacked(self, module: str) -> Path:
+        return self._sources() / f"{_escaped(module)}@{self.version(module)}"
+
+    def _half(self, module: str) -> Path:
+        """Go's own mark beside a module that it has not unpacked whole."""
+        versions = self._sources() / "cache" / "download" / _escaped(module) / "@v"
+        return versions / f"{self.version(module)}.partial"
 
     def build_for_images(self, platform: Platform) -> Path:
         """Build every program that goes into an image, for the platform of the node; the folder that has them.
@@ -231,11 +275,23 @@ class Module:
             "GOFLAGS": "-buildvcs=false -trimpath",
             "GOTOOLCHAIN": "local",
             "GOWORK": "off",  # a go.work above the checkout would name other modules
-            "GOMODCACHE": str(paths.cache("go", "mod")),
+            "GOMODCACHE": str(self._sources()),
             "GOCACHE": str(paths.cache("go", "build")),
             # The compiler may use memory to spare its garbage collector: an eighth less time.
             "GOGC": "400",
         }
+
+
+def _escaped(module: str) -> str:
+    """A module's name as Go writes it into paths: the same on disks that know no capitals."""
+    return re.sub("[A-Z]", lambda found: f"!{found[0].lower()}", module)
+
+
+def _remove(folder: Path) -> None:
+    """Go takes the right to write away from the folders of its modules."""
+    for inside, _, _ in os.walk(folder):
+        Path(inside).chmod(0o755)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_at_least(go: Path, wanted: str) -> bool:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from delivery.errors import PlatformError
-from local import platforms
+from delivery.lock import alone
+from local import paths, platforms
 from local.closed import golang
 from local.closed.golang import Module
 from local.platforms import Platform
@@ -153,3 +154,42 @@ def test_a_host_that_nobody_builds_for_is_said(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("platform.machine", lambda: "armv7l")
     with pytest.raises(PlatformError, match="linux/armv7l"):
         platforms.here()
+
+
+def test_what_only_the_compiler_needs_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gigabytes go once all is compiled; the programs stay, and whole the sources that are read again."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", f"{played_go(tmp_path / 'bin', 'go1.99.0')}{os.pathsep}{os.environ['PATH']}")
+    cache = tmp_path / "delivery" / "go"
+    made = module(tmp_path, "1.26.6\n\nrequire (\n\tacme.example/Kept v1.0.0\n\tacme.example/half v2.0.0\n)")
+    kept, half = (
+        cache / "mod" / "acme.example" / "!kept@v1.0.0",
+        cache / "mod" / "acme.example" / "half@v2.0.0",
+    )
+    for folder in (kept / "inside", half, cache / "mod" / "other@v3.0.0", cache / "build" / "00"):
+        folder.mkdir(parents=True)
+        (folder / "file").touch()
+    mark = cache / "mod" / "cache" / "download" / "acme.example" / "half" / "@v" / "v2.0.0.partial"
+    mark.parent.mkdir(parents=True)
+    mark.touch()
+    kept.chmod(0o555)
+    assert made.source("acme.example/Kept") == kept
+    made.drop_sources("acme.example/Kept", "acme.example/half")
+    assert [file.relative_to(cache) for file in cache.rglob("file")] == [
+        Path("mod/acme.example/!kept@v1.0.0/inside/file")
+    ]
+    assert sorted(one.name for one in cache.iterdir()) == ["mod"]
+    assert made.source("acme.example/Kept") == kept
+    with pytest.raises(PlatformError, match="did not give acme"):
+        made.source("acme.example/half")  # it is asked for again; the played Go gives nothing
+
+
+def test_nothing_is_dropped_under_a_compilation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another `up` on this machine still compiles: what it reads and writes stays."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "delivery" / "go" / "build").mkdir(parents=True)
+    with alone(paths.cache("programs", "lock"), "a test", 0.0):
+        module(tmp_path, "1.26.6").drop_sources()
+        assert paths.cache("go", "build").exists()
+    module(tmp_path, "1.26.6").drop_sources()
+    assert not paths.cache("go", "build").exists()

@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 from delivery.errors import PlatformError
 from local import admission, paths
 from local import cluster as clusters
-from local.catalog import Catalog
+from local.catalog import POLICY_CONTROLLER, Catalog
 from local.closed import golang
 from scripts.tests.world import ROOT
 
@@ -52,7 +52,7 @@ def test_upstreams_manifests_take_our_differences(tmp_path: Path) -> None:
     """The pinned version's own manifests, with our differences: every webhook fails closed."""
     catalog = Catalog(ROOT)
     upstream = paths.cache(
-        "go", "mod", f"{admission.MODULE}@{catalog.module.version(admission.MODULE)}", "config"
+        "go", "mod", f"{POLICY_CONTROLLER}@{catalog.module.version(POLICY_CONTROLLER)}", "config"
     )
     kubectl = catalog.module.bin / "kubectl"
     if not (upstream.is_dir() and kubectl.exists()):
@@ -77,4 +77,4 @@ def test_upstreams_manifests_take_our_differences(tmp_path: Path) -> None:
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     assert container["image"] == "set-by-up", "the image is ours to name"
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
-    assert golang.PACKAGES["policy-controller"].startswith(admission.MODULE)
+    assert golang.PACKAGES["policy-controller"].startswith(POLICY_CONTROLLER)
