@@ -10,14 +10,16 @@ from pathlib import Path
 
 from delivery import pipeline
 from delivery.errors import BadInput, PlatformError
+from delivery.parts import docker
 from delivery.progress import note
-from local import host, pins, reach
+from local import host, pins, reach, store
 from local.catalog import Catalog
 from local.closed.images import Closed
 from local.online import Online
-from local.recipes import image_exists
+from local.recipes import PREFIX, image_exists
 
 CHOICE = "DELIVERY_IMAGES"
+_OLD_DAYS = 14  # they are made anew each week; another checkout may still start from the last one
 
 
 @cache
@@ -68,10 +70,15 @@ def probes() -> tuple[str, str]:
 
 
 def ensure() -> None:
-    """Have every image on this Docker daemon; a second call does nothing."""
+    """Have every image on this Docker daemon, and none of weeks ago that nothing uses; a second call does nothing."""
     images = source()
     if isinstance(images, Online):
         pins.check(catalog().versions["online"])
     names = (images.node.name, images.registry, images.gateway.tag, *images.python_images)
     if not all(image_exists(name) for name in (*names, *images.platform_images.values())):
         images.make()
+        client = docker.client()
+        try:
+            store.remove_older(client, f"{PREFIX}/", _OLD_DAYS)
+        finally:
+            client.close()

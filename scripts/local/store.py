@@ -1,9 +1,11 @@
 """The Docker daemon's image store, whichever of the two it has: what is there, under which name, for which platform."""
 
 import re
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from docker.errors import NotFound
+from docker.errors import APIError, NotFound
 
 from delivery.errors import PlatformError
 from delivery.parts.daemon import failing
@@ -44,3 +46,20 @@ def tag(client: Any, name: str, new: str) -> None:
     repository, _, label = new.rpartition(":")
     with failing(f"cannot name {name} {new}", PlatformError, "run it again"):
         client.api.tag(reference(name), repository, label, force=True)
+
+
+def remove(client: Any, *names: str) -> None:
+    """Take these names from their images, and images away that have none left; what is used, or not there, stays."""
+    for name in names:
+        with suppress(APIError):
+            client.images.remove(name)
+
+
+def remove_older(client: Any, prefix: str, days: int) -> None:
+    """Remove images whose names begin so that were made more than `days` ago and that no container uses."""
+    with failing("cannot list the images", PlatformError, "is Docker well? docker info"):
+        found = client.images.list()
+    for image in found:
+        made = datetime.fromisoformat(image.attrs["Created"])
+        if datetime.now(UTC) - made > timedelta(days=days):
+            remove(client, *(name for name in image.tags if name.startswith(prefix)))

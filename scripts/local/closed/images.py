@@ -6,8 +6,9 @@ from functools import cached_property
 from pathlib import Path
 
 from delivery.errors import PlatformError
+from delivery.parts import docker
 from delivery.progress import phase
-from local import platforms, room
+from local import platforms, room, store
 from local.catalog import KIND, ArgocdImages, Catalog
 from local.closed import debian
 from local.preload import REPOSITORY, Node
@@ -79,25 +80,42 @@ class Closed:
 
     def make(self) -> None:
         """Build what is missing. Debian's part of the images is made while Go compiles."""
+        node_is_there = image_exists(self.node.name)
         with ThreadPoolExecutor(1) as pool:
             programs = pool.submit(self._module.build_for_images, self._platform)
             with phase("Preparing Debian"):
                 self._import_debian()
                 self.base.build()
             self._build(
-                [self._python, self._python_build, self._postgresql, self._redis, self.gateway],
+                [self._python, self._python_build, self._postgresql, self.gateway],
                 "Debian images",
             )
-            with phase("Preparing the node image"):
-                for recipe in (self.node_base, self.argocd, self._kube_proxy):
-                    recipe.prepare()
+            if not node_is_there:
+                with phase("Preparing the node image"):
+                    self._redis.build()
+                    for recipe in (self.node_base, self.argocd, self._kube_proxy):
+                        recipe.prepare()
             programs.result()
+        self._build(
+            [self._program(name) for name in ("registry", "policy-controller")], "images that run alone"
+        )
+        if not node_is_there:
+            self._make_node()
+
+    def _make_node(self) -> None:
         control_plane = self.control_plane()
-        programs_alone = [self._program(name) for name in ("registry", "policy-controller")]
-        self._build([self.node_base, self.argocd, *control_plane.values(), *programs_alone], "images")
+        self._build([self.node_base, self.argocd, *control_plane.values()], "images of the node")
         upstream = ArgocdImages.read(self._catalog.argocd_manifest())
         preloaded = {name: recipe.tag for name, recipe in control_plane.items()}
         self.node.make({**preloaded, upstream.argocd: self.argocd.tag, upstream.redis: self._redis.tag})
+        inside = [*control_plane.values(), self.node_base, self.argocd, self._redis]
+        client = docker.client()
+        try:  # the node image has them inside, and nothing asks for them beside it
+            for recipe in inside:
+                if recipe.tag != self.base.tag:
+                    store.remove(client, recipe.tag, f"{PREFIX}/{recipe.name}:system")
+        finally:
+            client.close()
 
     def _build(self, recipes: list[Recipe], what: str) -> None:
         with phase(f"Building {what}") as progress:
