@@ -49,7 +49,7 @@ class Public:
             "postgresql": made["postgres"],
             "registry": made["registry"],
             "policy-controller": made["policy-controller"],
-            "argocd": self._closed.argocd.tag,
+            "argocd": self._closed.argocd.build(),
             "redis": made["redis"],
         }
 
@@ -120,11 +120,11 @@ class Public:
 
         text = (HERE / "images" / "node.Dockerfile").read_text(encoding="utf-8")
         stamp = content_stamp(HERE / "node") + self._catalog.module.key
-        base = Recipe("public-node", text, {"NODE": self._closed.node_base.tag}, files, stamp)
+        base = Recipe("public-node", text, {"NODE": self._closed.node_base.build()}, files, stamp)
         with phase("Building kind's node image"):
             base.build()
         node = Node(base.tag, {}, stamp="public")
-        node.make({name: recipe.tag for name, recipe in self._closed.control_plane().items()})
+        node.make({name: recipe.build() for name, recipe in self._closed.control_plane().items()})
         return node.name
 
 
