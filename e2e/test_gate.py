@@ -28,20 +28,16 @@ def nothing_moved(platform: Checkout, prod: Build) -> Iterator[None]:
 
 
 def test_an_untested_digest_does_not_leave_dev(platform: Checkout, next_build: Build) -> None:
-    """Nobody tested it in dev: stage refuses it, says why, and Git stays as it is."""
+    """Nobody tested it in dev: I can read that before I try; stage refuses it, says why, and Git stays as it is."""
+    document = platform.delivery("status", "--format", "json").json
+    stage = next(one for one in document["next"] if one["environment"] == "stage")
+    assert (stage["digest"], stage["allowed"]) == (next_build.digest, False)
+    assert stage["reasons"]
     before = platform.main()
     ran = platform.delivery("promote", "stage", expect=1)
     assert "evidence" in ran.error
     assert platform.main() == before
     assert next_build.digest not in platform.digests("stage")
-
-
-def test_status_says_what_is_missing(platform: Checkout, next_build: Build) -> None:
-    """Before I try, I can read what the next environment still wants."""
-    document = platform.delivery("status", "--format", "json").json
-    stage = next(one for one in document["next"] if one["environment"] == "stage")
-    assert (stage["digest"], stage["allowed"]) == (next_build.digest, False)
-    assert stage["reasons"]
 
 
 def test_who_calls_leaves_no_test_out(platform: Checkout, prod: Build) -> None:
