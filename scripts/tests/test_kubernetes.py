@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -104,6 +106,26 @@ def test_one_that_does_not_answer_is_only_unknown(world: World) -> None:
         assert found.verdict is Verdict.UNKNOWN
         assert any("does not answer" in one for one in found.unknowns)
     opened(world).close()
+
+
+def test_one_that_lets_questions_time_out_is_asked_one_thing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The API server hangs: each environment is UNKNOWN after one time limit, not after one for each question."""
+    monkeypatch.setattr(part, "SECONDS", 1)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.01)
+        connect(world, f"http://127.0.0.1:{server.getsockname()[1]}")
+        for found in observe.proofs(world.context, world.context.environments):
+            assert found.verdict is Verdict.UNKNOWN
+            assert any("does not answer" in one for one in found.unknowns)
+        asked = []
+        with suppress(TimeoutError):
+            while True:
+                asked.append(server.accept()[0])
+        for one in asked:
+            one.close()
+    assert 0 < len(asked) <= len(world.context.environments)
 
 
 def elsewhere(world: World) -> World:

@@ -44,6 +44,8 @@ from delivery.site import Site
 SECONDS = 10
 _CONNECTIONS = 32  # that are kept: three environments are asked for six lists and their replicas, all at once
 Object = dict[str, Any]
+# API servers that let a question time out: when that was, and what is said of it.
+_silent: dict[str, tuple[float, str]] = {}
 
 
 class ClusterMissing(PlatformError):
@@ -338,6 +340,7 @@ class Kubernetes:
 
     def _json(self, call: Callable[..., Any], *arguments: Any, **options: Any) -> Object:
         with self._typed(call.__name__.replace("_", " ")):
+            self._insist_not_silent()
             for attempt in self._attempts():
                 with attempt:
                     answer = call(*arguments, **options, _preload_content=False, _request_timeout=SECONDS)
@@ -375,7 +378,7 @@ class Kubernetes:
     @staticmethod
     def _attempts() -> Retrying:
         return Retrying(
-            # What did not answer in time once is not asked again: a verdict must not take minutes.
+            # What did not answer in time once is not asked again (_insist_not_silent).
             retry=retry_if_exception(
                 lambda error: isinstance(error, HTTPError) and not isinstance(error, TimedOut)
             ),
@@ -399,9 +402,16 @@ class Kubernetes:
                 f"{self.name}: {what}: {error.status} {_message(error)}", self.site.look, error.status
             ) from None
         except (HTTPError, OSError) as error:
-            raise ClusterUnreachable(
-                f"{self.name} does not answer ({what}: {type(error).__name__})", self.site.look
-            ) from None
+            said = f"{self.name} does not answer ({what}: {type(error).__name__})"
+            if isinstance(error, TimedOut):
+                _silent[self._configuration.host] = (time.monotonic(), said)
+            raise ClusterUnreachable(said, self.site.look) from None
+
+    def _insist_not_silent(self) -> None:
+        """Whoever let one question time out is not asked the next at once: a verdict must not take minutes."""
+        since, said = _silent.get(self._configuration.host, (0.0, ""))
+        if said and time.monotonic() - since < SECONDS:
+            raise ClusterUnreachable(said, self.site.look)
 
 
 def _expired(token: str) -> str:
