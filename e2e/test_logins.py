@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from local import credentials
 OCI = "application/vnd.oci.image.manifest.v1+json"
 KINDS = f"{OCI}, application/vnd.docker.distribution.manifest.v2+json"
 LEDGER = f"refs/heads/{ledger.BRANCH}"
+_SCRATCH = secrets.token_hex(32)  # a digest that nobody has
 
 # One request as somebody: name, method, what stands below /v2/APP/.
 Ask = Callable[..., httpx.Response]
@@ -145,6 +147,15 @@ def test_the_writer_of_evidence_cannot_take_it_back(prod: Build, ask: Ask) -> No
         assert answer.status_code == 403, layers
         assert answer.json()["errors"][0]["code"] == "DENIED"
     assert _put(ask, "stage", _statements(prod, "stage"), whole.content).status_code == 201, "the same again"
+
+
+def test_there_is_no_end_of_evidence(prod: Build, ask: Ask) -> None:
+    """A digest that has three hundred statements takes one more: what is tested often can be tested again."""
+    manifest = ask("stage", "GET", _statements(prod, "stage")).json()
+    for count in (300, 301):
+        layers = (manifest["layers"] * count)[:count]
+        path = f"/stage/manifests/sha256-{_SCRATCH}.att"
+        assert _put(ask, "stage", path, json.dumps(manifest | {"layers": layers}).encode()).status_code == 201
 
 
 def test_the_build_cannot_move_a_build_number(prod: Build, ask: Ask) -> None:

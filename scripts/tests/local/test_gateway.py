@@ -224,6 +224,16 @@ def test_to_statements_is_only_added(door: Door) -> None:
     assert door.put("stage", tag, make("PASSED", "more", "FAILED")).status_code == 201
 
 
+def test_there_is_no_end_of_statements(door: Door) -> None:
+    """A digest that was tested three hundred times can be tested once more: what is there may be long."""
+    tag, runs = _tag("f"), [f"run {n}" for n in range(301)]
+    for count in (300, 301):
+        manifest = door.manifest("stage", "manual-app/stage", *runs[:count])
+        assert door.put("stage", tag, manifest).status_code == 201
+    assert door.get(tag) == manifest
+    assert len(manifest) > 60_000
+
+
 def test_no_spelling_of_a_manifest_hides_a_statement(door: Door) -> None:
     """What Go's reader would take for another list, or for a statement without its signature, is refused."""
     tag = _tag("c")
