@@ -1,6 +1,5 @@
 """What a new cluster needs before Git can ask it for anything: namespaces, passwords, Argo CD, Applications."""
 
-import json
 import secrets
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from pytest_kind import KindCluster
 from delivery import roles
 from delivery.desired import derived, policy
 from delivery.desired.derived import Seen
+from delivery.desired.policy import Manifest
 from delivery.errors import PlatformError
 from delivery.parts import docker, openpgp, tar
 from delivery.pipeline import Pipeline
@@ -26,6 +26,7 @@ from local.shell import last_line
 ARGOCD = "argocd"
 READY_LIMIT = 180
 _FIELD_MANAGER = "--field-manager=delivery"
+_NAMES = "custom-columns=NAMESPACE:.metadata.namespace,NAME:.metadata.name"
 
 
 def trust_registry(cluster: Cluster) -> None:
@@ -43,10 +44,17 @@ def trust_registry(cluster: Cluster) -> None:
 def namespaces(cluster: KindCluster, pipeline: Pipeline, folder: Path) -> None:
     """Namespaces and the generated passwords in them; a password that exists is kept."""
     apply(cluster, "-f", str(folder / "namespaces.yaml"))
-    for environment in pipeline.environments:
-        for secret, words in pipeline.app.secrets.items():
-            _secret_once(cluster, environment.namespace, secret, words)
-    _secret_once(cluster, ARGOCD, "argocd-redis", ["auth"])
+    wanted: dict[tuple[str, str], Iterable[str]] = {
+        (environment.namespace, name): words
+        for environment in pipeline.environments
+        for name, words in pipeline.app.secrets.items()
+    }
+    wanted[ARGOCD, "argocd-redis"] = ["auth"]
+    there = kubectl(cluster, "get", "secrets", "-A", "--no-headers", "-o", _NAMES)
+    known = {tuple(line.split()) for line in there.splitlines()}
+    missing = [_secret(*place, words) for place, words in wanted.items() if place not in known]
+    if missing:
+        kubectl(cluster, *roles.AS_PLATFORM, "create", "-f", "-", text=policy.stream(missing))
 
 
 def argocd(kind: KindCluster, catalog: Catalog, cluster: Cluster) -> None:
@@ -129,16 +137,13 @@ def kubectl(cluster: KindCluster, *arguments: str, text: str | None = None) -> s
         ) from None
 
 
-def _secret_once(cluster: KindCluster, namespace: str, name: str, keys: Iterable[str]) -> None:
-    if kubectl(cluster, "-n", namespace, "get", "secret", name, "--ignore-not-found", "-o", "name"):
-        return
-    secret = {
+def _secret(namespace: str, name: str, keys: Iterable[str]) -> Manifest:
+    return {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {"name": name, "namespace": namespace},
         "stringData": {key: secrets.token_urlsafe(24) for key in keys},
     }
-    kubectl(cluster, *roles.AS_PLATFORM, "create", "-f", "-", text=json.dumps(secret))
 
 
 def _verb(arguments: Iterable[str]) -> str:
