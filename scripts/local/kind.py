@@ -13,7 +13,6 @@ from ruamel.yaml import YAML
 
 from delivery.errors import PlatformError
 from delivery.parts import docker, values
-from delivery.pipeline import Pipeline
 from local import preload, tools
 from local.cluster import ADDRESS, Cluster
 from local.preload import Node
@@ -45,10 +44,10 @@ def handle(cluster: Cluster, node: Node | None = None) -> KindCluster:
         os.chdir(here)
 
 
-def create(cluster: Cluster, pipeline: Pipeline, node: Node, root: Path) -> KindCluster:
+def create(cluster: Cluster, node: Node) -> KindCluster:
     """Create the cluster, or take the one that is there if it is this checkout's and it works."""
     kind = handle(cluster, node)
-    config, wanted = cluster.state / "kind.yaml", _configuration(cluster, pipeline, root)
+    config, wanted = cluster.state / "kind.yaml", configuration(cluster)
     if exists(cluster):
         if _finished(cluster):
             _insist_on_ports(cluster, config, wanted)
@@ -68,6 +67,28 @@ def create(cluster: Cluster, pipeline: Pipeline, node: Node, root: Path) -> Kind
     cluster.kubeconfig.chmod(0o600)
     (cluster.state / "owner").write_text(_node_id(cluster))
     return kind
+
+
+def configuration(cluster: Cluster) -> str:
+    """What kind is told: the node, and the ports of the environments on this machine."""
+    pipeline, root = cluster.pipeline, cluster.root
+    yaml = YAML(typ="safe", pure=True)
+    config: dict[str, Any] = yaml.load((root / "scripts" / "local" / "kind.yaml").read_text(encoding="utf-8"))
+    config["name"] = cluster.name
+    mappings = []
+    for environment in pipeline.environments:
+        text = (root / environment.values).read_text(encoding="utf-8")
+        mappings.append(
+            {
+                "containerPort": values.read(text, environment.values)["service"]["nodePort"],
+                "hostPort": cluster.environments[environment.name],
+                "listenAddress": ADDRESS,
+            }
+        )
+    config["nodes"][0]["extraPortMappings"] = mappings
+    stream = io.StringIO()
+    yaml.dump(config, stream)
+    return stream.getvalue()
 
 
 def exists(cluster: Cluster) -> bool:
@@ -149,26 +170,6 @@ def _node_id(cluster: Cluster) -> str:
         return str(found[0].id) if found else ""
     finally:
         client.close()
-
-
-def _configuration(cluster: Cluster, pipeline: Pipeline, root: Path) -> str:
-    yaml = YAML(typ="safe", pure=True)
-    config: dict[str, Any] = yaml.load((root / "scripts" / "local" / "kind.yaml").read_text(encoding="utf-8"))
-    config["name"] = cluster.name
-    mappings = []
-    for environment in pipeline.environments:
-        text = (root / environment.values).read_text(encoding="utf-8")
-        mappings.append(
-            {
-                "containerPort": values.read(text, environment.values)["service"]["nodePort"],
-                "hostPort": cluster.environments[environment.name],
-                "listenAddress": ADDRESS,
-            }
-        )
-    config["nodes"][0]["extraPortMappings"] = mappings
-    stream = io.StringIO()
-    yaml.dump(config, stream)
-    return stream.getvalue()
 
 
 def _insist_on_ports(cluster: Cluster, made_of: Path, wanted: str) -> None:

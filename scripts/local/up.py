@@ -14,6 +14,7 @@ from delivery.parts.daemon import endpoint
 from delivery.progress import phase
 from local import (
     admission,
+    as_left,
     contexts,
     host,
     images,
@@ -45,6 +46,7 @@ def up(cluster: Cluster, meanwhile: Callable[[], None] = lambda: None) -> None:
     """
     policy.check(cluster.pipeline, cluster.root)
     with alone(cluster.state / "up.lock", f"another `delivery up` of {cluster.name}", _ANOTHER_LIMIT):
+        as_left.forget(cluster)
         host.ensure_docker()
         kinds.check_owner(cluster)
         source = images.source()
@@ -54,6 +56,7 @@ def up(cluster: Cluster, meanwhile: Callable[[], None] = lambda: None) -> None:
         images.catalog().drop_sources()
         _check_ports(cluster)
         _up(cluster, source, meanwhile)
+        as_left.remember(cluster)
 
 
 def _up(cluster: Cluster, source: Online | Closed, meanwhile: Callable[[], None]) -> None:
@@ -64,7 +67,7 @@ def _up(cluster: Cluster, source: Online | Closed, meanwhile: Callable[[], None]
         services.network(cluster)
         beside = pool.submit(_start_services, cluster, source, digests, meanwhile)
         with phase(f"Creating cluster {cluster.name}"):
-            kind = kinds.create(cluster, pipeline, source.node, pipeline.root)
+            kind = kinds.create(cluster, source.node)
             install.trust_registry(cluster)
         with phase("Installing Argo CD"):
             unpacked = pool.submit(preload.unpack, kinds.node_name(cluster), _FIRST)

@@ -178,7 +178,7 @@ def test_kind_makes_a_node_of_docker_for_its_own_platform(
 def test_an_environment_that_came_later_has_no_port(tmp_path: Path) -> None:
     """I add an environment and say `up` again: the node that is there has no port for it, and I am told so."""
     cluster = clusters.chosen("local", ROOT)
-    made_of, wanted = tmp_path / "kind.yaml", kinds._configuration(cluster, cluster.pipeline, ROOT)
+    made_of, wanted = tmp_path / "kind.yaml", kinds.configuration(cluster)
     kinds._insist_on_ports(cluster, made_of, wanted)
     made_of.write_text(wanted)
     kinds._insist_on_ports(cluster, made_of, wanted)
