@@ -22,7 +22,7 @@ down: .venv/ready ## remove it all; stops Docker if it was started from here
 	@$(BIN)/delivery down
 	@DELIVERY_SITE=e2e $(BIN)/delivery down
 
-test: .venv/ready ## the fast tests: seconds, no Docker
+test: .venv/ready ## the fast tests, no Docker: about ten minutes on two cores
 	@$(BIN)/python -m pytest -n 3 -m 'not slow'
 
 lint: .venv/ready ## style and types, and that what follows from pipeline.yaml is as it says

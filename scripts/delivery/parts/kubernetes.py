@@ -339,12 +339,17 @@ class Kubernetes:
             client.close()
 
     def _json(self, call: Callable[..., Any], *arguments: Any, **options: Any) -> Object:
-        with self._typed(call.__name__.replace("_", " ")):
+        what = call.__name__.replace("_", " ")
+        with self._typed(what):
             self._insist_not_silent()
-            for attempt in self._attempts():
-                with attempt:
-                    answer = call(*arguments, **options, _preload_content=False, _request_timeout=SECONDS)
-                    return dict(json.loads(answer.data))
+            try:
+                for attempt in self._attempts():
+                    with attempt:
+                        answer = call(*arguments, **options, _preload_content=False, _request_timeout=SECONDS)
+                        return dict(json.loads(answer.data))
+            except TimedOut as error:
+                _silent[self._configuration.host] = (time.monotonic(), self._no_answer(what, error))
+                raise
         raise AssertionError("tenacity reraises")
 
     def _changed(
@@ -402,10 +407,10 @@ class Kubernetes:
                 f"{self.name}: {what}: {error.status} {_message(error)}", self.site.look, error.status
             ) from None
         except (HTTPError, OSError) as error:
-            said = f"{self.name} does not answer ({what}: {type(error).__name__})"
-            if isinstance(error, TimedOut):
-                _silent[self._configuration.host] = (time.monotonic(), said)
-            raise ClusterUnreachable(said, self.site.look) from None
+            raise ClusterUnreachable(self._no_answer(what, error), self.site.look) from None
+
+    def _no_answer(self, what: str, error: Exception) -> str:
+        return f"{self.name} does not answer ({what}: {type(error).__name__})"
 
     def _insist_not_silent(self) -> None:
         """Whoever let one question time out is not asked the next at once: a verdict must not take minutes."""
