@@ -52,8 +52,8 @@ e2e-ci: .venv/ready ## the CI systems' own files, run by their own runners up to
 e2e-online: .venv/ready ## the path of a laptop that pulls public images, on a machine that cannot (root on Debian)
 	@$(BIN)/python -m e2e.online $(E2E)
 
-bench: .venv/ready ## how fast, as ratios measured in one run
-	@$(BIN)/python -m e2e.bench
+bench: .venv/bench ## how fast, as ratios measured in one run, on the cluster of `make demo`: docs/bench, README
+	@$(BIN)/python -m e2e.bench $(ROUNDS)
 
 doctor: .venv/ready ## what is there and what is missing
 	@$(BIN)/delivery doctor
@@ -67,10 +67,11 @@ pin: .venv/ready ## write today's digests of images and checksums of tools into 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --custom-compile-command "make lock"
 
-lock: .venv/ready ## both lock files, after a change of a pyproject.toml; newer versions: make lock UPGRADE=--upgrade
+lock: .venv/ready ## the lock files, after a change of a pyproject.toml; newer versions: make lock UPGRADE=--upgrade
 	@$(LOCK) $(UPGRADE) manual-app/pyproject.toml -o manual-app/requirements.lock
 	@$(LOCK) $(UPGRADE) pyproject.toml manual-app/pyproject.toml --group dev --group manual-app/pyproject.toml:test \
 	  -c manual-app/requirements.lock -o requirements.lock
+	@$(LOCK) $(UPGRADE) --group bench -c requirements.lock -o requirements-bench.lock
 
 # A killed run leaves no `ready`, and the next one goes on from there. Where the folder was moved or copied, or
 # its python was upgraded away, the environment's own paths lead elsewhere: it is made anew.
@@ -89,6 +90,11 @@ $(shell [ "$$(cat .venv/place 2>/dev/null)" = "$$(pwd -P)" ] && $(BIN)/python -c
 	@$(UV) 2>.venv/uv.log || $(PIP) --require-hashes -r requirements.lock
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@$(BIN)/python -m compileall -q scripts  # also where PYTHONDONTWRITEBYTECODE is set
+	@touch $@
+
+# What the bench alone needs, for whoever runs it.
+.venv/bench: .venv/ready requirements-bench.lock
+	@$(PIP) --require-hashes -r requirements-bench.lock
 	@touch $@
 
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check

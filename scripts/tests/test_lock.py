@@ -13,6 +13,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / "requirements.lock"
+BENCH = ROOT / "requirements-bench.lock"
 SERVICE = ROOT / "manual-app" / "requirements.lock"
 LOCAL = ROOT / "scripts" / "local"  # or a team deleted it
 GO = [LOCAL / "closed" / "go" / "go-toolchain.lock"] if LOCAL.is_dir() else []
@@ -24,9 +25,11 @@ MACOS = ("x86_64-apple-darwin", "aarch64-apple-darwin")
 # Published without a wheel, and nothing but Python: setuptools makes one in a second (python-dxf's parser of a header).
 SDISTS = ("www-authenticate",)
 
-# Machine by machine: `make` on a laptop, the service in its image (whose Python is 3.11), Go where it is missing.
+# Machine by machine: `make` and `make bench` on a laptop, the service in its image (whose Python is 3.11), Go where
+# it is missing.
 MACHINES = (
     *((TOOLS, python, platform) for python in PYTHONS for platform in (*LINUX, *MACOS)),
+    *((BENCH, python, platform) for python in PYTHONS for platform in (*LINUX, *MACOS)),
     *((SERVICE, "3.11", platform) for platform in LINUX),
     *((lock, "3.11", platform) for lock in GO for platform in (*LINUX, *MACOS)),
 )
@@ -113,7 +116,9 @@ def test_a_lock_of_one_machine_is_not_enough(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lock", "projects"), [(TOOLS, (".", "manual-app")), (SERVICE, ("manual-app",))], ids=["tools", "service"]
+    ("lock", "projects"),
+    [(TOOLS, (".", "manual-app")), (SERVICE, ("manual-app",)), (BENCH, (".",))],
+    ids=["tools", "service", "bench"],
 )
 def test_the_lock_is_not_older_than_what_is_asked(lock: Path, projects: tuple[str, ...]) -> None:
     """Whoever changes a dependency without `make lock` is told so, in seconds and offline."""
@@ -122,14 +127,16 @@ def test_the_lock_is_not_older_than_what_is_asked(lock: Path, projects: tuple[st
         locked.setdefault(name, []).append(version)
     for project in projects:
         data = tomllib.loads((ROOT / project / "pyproject.toml").read_text("utf-8"))
-        groups = data["dependency-groups"].values() if lock == TOOLS else ()
-        for line in (*data["project"]["dependencies"], *(line for group in groups for line in group)):
+        groups = data["dependency-groups"]
+        named = [name for name in groups if (name == "bench") == (lock == BENCH)] if lock != SERVICE else ()
+        own = data["project"]["dependencies"] if lock != BENCH else ()  # it comes on top of the tools
+        for line in (*own, *(line for name in named for line in groups[name])):
             asked = Requirement(line)
             versions = locked.get(canonicalize_name(asked.name), [])
             assert any(asked.specifier.contains(version) for version in versions), f"{line}: make lock"
 
 
-@pytest.mark.parametrize("lock", [TOOLS, SERVICE, *GO], ids=lambda lock: lock.stem)
+@pytest.mark.parametrize("lock", [TOOLS, SERVICE, BENCH, *GO], ids=lambda lock: lock.stem)
 def test_every_package_has_hashes_and_no_place(lock: Path) -> None:
     """What is installed is what was pinned, from whichever index a machine is told to use: the lock names none."""
     assert all(pinned(lock).values())
@@ -142,6 +149,13 @@ def test_every_package_has_hashes_and_no_place(lock: Path) -> None:
 def test_one_version_of_what_both_use() -> None:
     """The service is tested on a laptop with the packages that its image has."""
     assert set(pinned(SERVICE)) <= set(pinned(TOOLS))
+
+
+def test_the_bench_changes_no_version() -> None:
+    """What `make bench` installs on top leaves every package as it is."""
+    tools, bench = set(pinned(TOOLS)), set(pinned(BENCH))
+    names = {name for name, _ in tools}
+    assert {(name, version) for name, version in bench if name in names} <= tools
 
 
 def test_the_pythons_are_the_ones_that_are_promised() -> None:
