@@ -11,9 +11,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import ClassVar
 
 import semver
 
@@ -71,7 +72,9 @@ _HINT = "run it again: what is compiled is kept; see the Go proxy and the space 
 
 
 class Module:
-    """The Go module at `folder`, and the programs it makes."""
+    """The Go module at `folder`, and the programs it makes. The bench has one of its own (e2e/bench/flux)."""
+
+    programs: ClassVar[Mapping[str, str]] = PACKAGES
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -92,8 +95,13 @@ class Module:
         digest = hashlib.sha256()
         for file in (self.folder / "go.mod", self.folder / "go.sum", *sorted(self.folder.glob("*/main.go"))):
             digest.update(file.read_bytes())
-        digest.update(self._linker_flags().encode())
+        digest.update(self.linker_flags().encode())
         return digest.hexdigest()[:16]
+
+    @property
+    def toolchain(self) -> Path:
+        """The lock of the wheel that has a Go."""
+        return self.folder / "go-toolchain.lock"
 
     @property
     def bin(self) -> Path:
@@ -166,7 +174,7 @@ class Module:
         """
         alike = platform == platforms.here()
         return self.build(
-            *(name for name in PACKAGES if alike or name not in _NOT_IN_IMAGES), platform=platform
+            *(name for name in self.programs if alike or name not in _NOT_IN_IMAGES), platform=platform
         )
 
     def build(self, *names: str, platform: Platform) -> Path:
@@ -189,13 +197,13 @@ class Module:
                 if group:
                     self._compile(group, Path(folder), platform, progress.update)
             for name in missing:
-                made = Path(folder, PACKAGES[name].rpartition("/")[2].replace("v3", "server"))
+                made = Path(folder, self.programs[name].rpartition("/")[2].replace("v3", "server"))
                 made.replace(target / name)
 
     def _compile(
         self, names: list[str], folder: Path, platform: Platform, said: Callable[[str], None]
     ) -> None:
-        packages = [PACKAGES[name] for name in names]
+        packages = [self.programs[name] for name in names]
         env = {**self._env(), "GOOS": platform.os, "GOARCH": platform.arch}
         go = self.go()
         said("modules")
@@ -208,7 +216,7 @@ class Module:
             # What a debugger wants is stripped from the programs anyway; not to compute it saves a seventh of the time.
             "-gcflags=all=-dwarf=false",
             "-ldflags",
-            self._linker_flags(),
+            self.linker_flags(),
             "-o",
             f"{folder}/",
             *packages,
@@ -233,7 +241,8 @@ class Module:
         if code:
             raise PlatformError(f"go build failed: {last_line(tail)}", _HINT)
 
-    def _linker_flags(self) -> str:
+    def linker_flags(self) -> str:
+        """What the linker is told: no symbols, and the versions that the programs say they have."""
         # kubeadm refuses to work without a real version; setting them only relinks.
         k8s = self.version("k8s.io/kubernetes")
         major, minor = k8s.removeprefix("v").split(".")[:2]
@@ -259,7 +268,7 @@ class Module:
         for candidate in (shutil.which("go"), own):
             if candidate and _is_at_least(Path(candidate), found[1]):
                 return Path(candidate)
-        lock = self.folder / "go-toolchain.lock"
+        lock = self.toolchain
         with phase("Installing Go"):
             run([sys.executable, "-m", "pip", "install", "-q", "--require-hashes", "-r", lock], hint=_HINT)
         if not _is_at_least(own, found[1]):
