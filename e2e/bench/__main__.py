@@ -22,6 +22,7 @@ from delivery.errors import DeliveryError, NotReached
 from delivery.progress import note, phase
 from e2e.bench import (
     admission,
+    bringup,
     deployments,
     documents,
     growth,
@@ -86,6 +87,7 @@ def _parts(checkout: Checkout, branch: rendered.Branch, rounds: int) -> dict[str
         "admission": partial(admission.measure, checkout, rounds),
         "applications": partial(growth.applications, checkout, branch, rounds),
         "played": partial(growth.played, checkout),
+        "bringup": partial(bringup.measure, checkout),
     }
 
 
@@ -115,7 +117,8 @@ def _notes(checkout: Checkout) -> list[str]:
         "the intervals that `flux bootstrap` sets; it applies the migration with everything else, and knows no waves",
         "ratios are round by round where both were measured in the same rounds, else to the floor's median",
         "history and evidence up to 1,000 are read from a played world: real Git, registry and signatures, no cluster",
-        "cluster up by phase is not in here: the bench makes no cluster, and `delivery up` keeps its phases in no file",
+        "cluster up by phase is what the cluster's own objects tell, to a second; the images were "
+        "there already",
     ]
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from delivery.errors import BadInput, NotReached
-from e2e.bench import deployments, documents, machine, plot, promotions, tables
+from e2e.bench import bringup, deployments, documents, machine, plot, promotions, tables
 from e2e.bench.machine import Machine
 from e2e.bench.results import Measurement, Results, Summary, sums
 from e2e.bench.timed import Phase, Timed
@@ -170,6 +171,20 @@ def test_where_the_time_of_a_deployment_goes() -> None:
     assert list(taken) == list(deployments.STEPS)
     assert [round(one, 3) for one in taken.values()] == [1.0, 0.5, 0.1, 0.4, 0.1, 0.9, 2.0]
     assert sum(taken.values()) == pytest.approx(5.0)
+
+
+def test_how_long_the_cluster_took_to_come_up() -> None:
+    """Each phase by when its object was made; objects that were made anew since are no answer."""
+    began = datetime(2026, 11, 29, 17, tzinfo=UTC)
+    made = {
+        name: began + timedelta(seconds=after)
+        for name, after in zip(bringup.PHASES, (9, 15, 20, 33), strict=True)
+    }
+    assert list(bringup.phases(began, made).values()) == [9.0, 6.0, 5.0, 13.0]
+    with pytest.raises(NotReached, match="made anew"):
+        bringup.phases(began, made | {"applications": began + timedelta(hours=2)})
+    with pytest.raises(NotReached, match="made anew"):
+        bringup.phases(began, made | {"cluster": began + timedelta(seconds=2)})
 
 
 def test_a_verb_that_words_it_differently_is_said() -> None:
