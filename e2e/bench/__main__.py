@@ -59,8 +59,9 @@ def main(
             parts = _parts(checkout, branch, rounds)
             wanted = {name: part for name, part in parts.items() if not only or name in only}
             measured, missing = _measured(wanted)
-    results = Results(machine.here(root), tuple(measured), (*_notes(checkout), *missing))
-    tables.show(results, Console(soft_wrap=True))
+        notes = (*missing, *_notes(checkout))
+    results = Results(machine.here(root), tuple(measured), notes)
+    tables.show(results, Console(width=None if sys.stdout.isatty() else 140))
     if not only:
         for file in documents.write(results, root):
             print(file)
@@ -111,8 +112,8 @@ def _notes(checkout: Checkout) -> list[str]:
         "a round builds a new digest for each side of a comparison, so both pull it; into the environments after the "
         "first a digest is promoted that is on the node already, and their floors are set to that one",
         f"Argo CD polls every {polling.period(checkout)} here (argocd/install/settings.yaml); upstream's default is "
-        "120s + up to 60s, so its waits are two to three times as long. A commit falls anywhere into the period: on "
-        "average half of it passes. So it is with Flux",
+        "120s + up to 60s, so its waits are two to three times as long. The commits fall evenly into the period, so "
+        "that half of it passes on average. So it is with Flux",
         "Flux is source-controller and kustomize-controller as their own manifests have them (flags, resources), in "
         "the intervals that `flux bootstrap` sets; it applies the migration with everything else, and knows no waves",
         "ratios are round by round where both were measured in the same rounds, else to the floor's median",

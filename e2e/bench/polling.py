@@ -12,6 +12,7 @@ from e2e.bench.results import Measurement
 from e2e.delivery import Checkout
 
 NAME = "bench"  # of the AppProject, and of the Application
+PERIOD = 60.0  # seconds, of its polling as it is installed here, and of Flux's
 _LIMIT = 300.0  # seconds: two of its periods, and a rollout
 
 
@@ -26,13 +27,23 @@ def measure(checkout: Checkout, branch: Branch, digests: list[str]) -> Iterator[
         replicas = 1
         with copy.pods() as pods:
             copy.ready(pods, digests[0], replicas, _LIMIT)
-        for digest in digests[1:]:
+        for number, digest in enumerate(digests[1:]):
+            manifests = {f"{copy.name}/all.yaml": copy.rendered(digest)}
+            spread(number, len(digests) - 1, PERIOD)
             with copy.pods() as pods:
-                branch.push({f"{copy.name}/all.yaml": copy.rendered(digest)})
+                branch.push(manifests)
                 start = time.monotonic()
                 taken.append(copy.ready(pods, digest, replicas, _LIMIT) - start)
     says = f"Argo CD at its own polling, every {period(checkout)}"
     yield Measurement("Commit to Ready", "argocd.polling", says, tuple(taken), floor="dev.set_image")
+
+
+def spread(number: int, count: int, period: float) -> None:
+    """Wait for this round's part of a period: the one before ended as something was found, and so at its beginning.
+
+    Commits fall anywhere into a period. So do these: the first of two after a quarter of it, the second after three.
+    """
+    time.sleep((number + 0.5) / count * period)
 
 
 def period(checkout: Checkout) -> str:

@@ -5,7 +5,7 @@ import queue
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -77,20 +77,10 @@ class Watch:
 
     def _listen(self) -> None:
         assert self._process.stdout
-        for text in _documents(self._process.stdout):
-            said = json.loads(text)
+        for line in self._process.stdout:  # an event a line
+            said = json.loads(line)
             self._said.put(Event(time.monotonic(), said["type"] == "DELETED", said["object"]))
         self._said.put(None)
-
-
-def _documents(lines: Iterator[str]) -> Iterator[str]:
-    """The JSON documents of a stream in which each ends with a brace at the beginning of a line."""
-    text = ""
-    for line in lines:
-        text += line
-        if line == "}\n":
-            yield text
-            text = ""
 
 
 class Rollout:

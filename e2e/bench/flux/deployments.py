@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from e2e.bench import copies, rendered
+from e2e.bench import copies, polling, rendered
 from e2e.bench.copies import Copy
 from e2e.bench.flux import controllers
 from e2e.bench.rendered import Branch
@@ -33,7 +33,10 @@ def measure(
         with copy.pods() as pods:
             copy.ready(pods, digests[0], 1, _LIMIT)
         requested = [_one(checkout, copy, branch, digest, ask=True) for digest in asked]
-        polled = [_one(checkout, copy, branch, digest, ask=False) for digest in digests[1:]]
+        polled = []
+        for number, digest in enumerate(digests[1:]):
+            polling.spread(number, len(digests) - 1, polling.PERIOD)
+            polled.append(_one(checkout, copy, branch, digest, ask=False))
     group, floor = "Commit to Ready", "dev.set_image"
     says = "Flux, with a reconcile request"
     yield Measurement(group, "flux.requested", says, tuple(requested), floor=floor)
