@@ -71,13 +71,19 @@ class Copy:
         )
 
     def prepare(self) -> None:
-        """Make the namespace with the environment's Secrets, and nothing that runs yet."""
+        """Make the namespace with the environment's Secrets, and nothing that runs yet. One that is left goes first."""
         checkout = self.checkout
-        checkout.kubectl("create", "namespace", self.namespace, check=False)
+        self.remove()
+        checkout.kubectl("create", "namespace", self.namespace)
         for name in checkout.pipeline.app.secrets:
             secret = checkout.get("secret", name, "-n", self.environment.namespace)
             secret["metadata"] = {"name": name, "namespace": self.namespace}
             checkout.apply(secret)
+
+    def remove(self) -> None:
+        """Delete the namespace, and return when it is gone: what follows is measured without it."""
+        delete = ("delete", "namespace", self.namespace, "--ignore-not-found", "--timeout=100s")
+        self.checkout.kubectl(*delete)
 
 
 @contextmanager
@@ -98,4 +104,4 @@ def kept(copy: Copy) -> Iterator[Copy]:
     try:
         yield copy
     finally:
-        copy.checkout.kubectl("delete", "namespace", copy.namespace, "--ignore-not-found", "--wait=false")
+        copy.remove()
