@@ -12,19 +12,23 @@ from delivery.parts import git
 
 @dataclass(frozen=True)
 class Machine:
-    """What the numbers depend on: the processor, its cores, the memory in GiB, the kernel; the date and the commit."""
+    """What the numbers depend on: processor, cores, memory in GiB, kernel, what else it did; the date and the commit.
+
+    `load` is the load average of the last 15 minutes at the end. The bench alone makes about one of it.
+    """
 
     cpu: str
     cores: int
     memory: float
     kernel: str
+    load: float
     date: str
     commit: str
 
     def __str__(self) -> str:
         return (
-            f"{self.cores} cores of {self.cpu}, {self.memory:.0f} GiB, {self.kernel}; "
-            f"{self.date[:10]}, commit {self.commit[:12]}"
+            f"{self.cores} cores of {self.cpu}, {self.memory:.0f} GiB, {self.kernel}, "
+            f"load {self.load:.1f}; {self.date[:10]}, commit {self.commit[:12]}"
         )
 
 
@@ -37,6 +41,7 @@ def here(checkout: Path) -> Machine:
         cores=os.cpu_count() or 1,
         memory=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         kernel=f"{platform.system()} {platform.release()}",
+        load=round(os.getloadavg()[2], 1),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         commit=repository.commit("HEAD") + changed,
     )

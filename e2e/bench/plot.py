@@ -21,7 +21,7 @@ def write(results: Results, file: Path) -> None:
     heights = [_height(name, groups[name]) for name in wanted]
     figure = Figure(figsize=(9, sum(heights)), layout="constrained")
     axes = figure.subplots(len(wanted), 1, squeeze=False, height_ratios=heights)[:, 0]
-    draw = {READY: _bars, PARTS: _stack, GROWTH: _lines}
+    draw = {READY: _bars, PARTS: _steps, GROWTH: _lines}
     for name, axis in zip(wanted, axes, strict=True):
         axis.set_title(name, loc="left", fontweight="bold")
         axis.spines[["top", "right"]].set_visible(False)
@@ -30,7 +30,16 @@ def write(results: Results, file: Path) -> None:
 
 
 def _height(name: str, measurements: list[Measurement]) -> float:
-    return {READY: 0.9 + 0.4 * len(measurements), PARTS: 1.9}.get(name, 3.0)
+    return 3.0 if name == GROWTH else 1.0 + 0.3 * len(measurements)
+
+
+def _label(one: Measurement) -> str:
+    """What a line of the table says, without Markdown and without what follows a colon."""
+    return one.says.replace("`", "").partition(": ")[0]
+
+
+def _beside(axis: Any, x: float, row: int, text: str) -> None:
+    axis.annotate(text, (x, row), xytext=(6, 0), textcoords="offset points", va="center")
 
 
 def _bars(results: Results, measurements: list[Measurement], axis: Any) -> None:
@@ -43,24 +52,26 @@ def _bars(results: Results, measurements: list[Measurement], axis: Any) -> None:
     )
     for row, (one, summary) in enumerate(zip(measurements, found, strict=True)):
         ratios = results.ratios(one)
-        times = f"  {summary.median:.1f} s" + (f", {Summary.of(ratios).median:.2f}×" if ratios else "")
-        axis.text(max(summary.median, summary.p95), row, times, va="center")
-    axis.set_yticks(range(len(found)), [one.says for one in measurements])
+        times = f"{summary.median:.1f} s" + (f", {Summary.of(ratios).median:.2f}×" if ratios else "")
+        _beside(axis, max(summary.median, summary.p95), row, times)
+    axis.set_yticks(range(len(found)), [_label(one) for one in measurements])
     axis.invert_yaxis()
     axis.margins(x=0.15)
     axis.set_xlabel("seconds: median, minimum to p95")
 
 
-def _stack(results: Results, measurements: list[Measurement], axis: Any) -> None:
-    """One bar of the medians, one after the other."""
+def _steps(results: Results, measurements: list[Measurement], axis: Any) -> None:
+    """A bar for each step, which begins where the one before ended: the medians."""
     left = 0.0
-    for one in measurements:
+    for row, one in enumerate(measurements):
         width = Summary.of(one.values).median
-        axis.barh([0], [width], left=left, label=f"{one.says} {width:.2f} s", height=0.6)
+        axis.barh([row], [width], left=left, color="#4c78a8", height=0.6)
         left += width
-    axis.set_yticks([])
-    axis.set_xlabel("seconds: medians")
-    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.45), ncols=3, frameon=False)
+        _beside(axis, left, row, f"{width:.2f} s")
+    axis.set_yticks(range(len(measurements)), [_label(one) for one in measurements])
+    axis.invert_yaxis()
+    axis.margins(x=0.1)
+    axis.set_xlabel("seconds: medians, one after the other")
 
 
 def _lines(results: Results, measurements: list[Measurement], axis: Any) -> None:
@@ -74,6 +85,7 @@ def _lines(results: Results, measurements: list[Measurement], axis: Any) -> None
     for name, points in lines.items():
         axis.plot(*zip(*sorted(points), strict=True), marker="o", label=name.replace("_", " "))
     axis.set_xscale("log")
+    axis.set_yscale("log")
     axis.set_xlabel("how many")
     axis.set_ylabel("seconds")
-    axis.legend(frameon=False)
+    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))

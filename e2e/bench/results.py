@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -76,6 +76,16 @@ class Results:
         """Whether the median keeps to the goal; None where there is no goal, or its floor was not measured."""
         values = self.ratios(one) if one.floor else one.values
         return None if one.goal is None or not values else statistics.median(values) <= one.goal
+
+    @classmethod
+    def of(cls, document: dict[str, Any]) -> "Results":
+        """What was measured, read back from its JSON: a plot is drawn anew without measuring anew."""
+        known = [one.name for one in fields(Measurement)]
+        measurements = [
+            Measurement(**({key: one[key] for key in known if key in one} | {"values": tuple(one["values"])}))
+            for one in document["measurements"]
+        ]
+        return cls(Machine(**document["machine"]), tuple(measurements), tuple(document["notes"]))
 
     def as_json(self) -> dict[str, Any]:
         """All of it as data: schema delivery/bench/v1."""

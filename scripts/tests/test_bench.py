@@ -17,7 +17,7 @@ from e2e.bench.timed import Phase, Timed
 from e2e.bench.watch import Event, Rollout
 from scripts.tests.world import ROOT
 
-HERE = Machine("a processor", 2, 23.5, "Linux 6.1", "2026-11-29T17:00:00+00:00", "c" * 40)
+HERE = Machine("a processor", 2, 23.5, "Linux 6.1", 1.5, "2026-11-29T17:00:00+00:00", "c" * 40)
 FLOOR = Measurement(plot.READY, "floor", "the floor", (2.0, 4.0, 3.0))
 COMMIT = Measurement(plot.READY, "commit", "a commit", (3.0, 4.0, 6.0), floor="floor", goal=1.4)
 SMALL = Measurement("Verbs", "verify", "verify", (0.25,), goal=1.5)
@@ -62,6 +62,7 @@ def test_the_json() -> None:
     assert commit["ratio"]["values"] == [1.5, 1.0, 2.0]
     assert "ratio" not in document["measurements"][0]
     assert document["notes"] == ["a note"]
+    assert Results.of(document) == ALL
 
 
 def test_the_table() -> None:
@@ -80,7 +81,7 @@ def test_the_readme_gets_the_newest_table() -> None:
     assert once.startswith("before\n")
     assert once.endswith("\nafter\n")
     assert "old" not in once
-    assert "2 cores of a processor, 24 GiB, Linux 6.1; 2026-11-29, commit cccccccccccc" in once
+    assert "2 cores of a processor, 24 GiB, Linux 6.1, load 1.5; 2026-11-29, commit cccccccccccc" in once
     with pytest.raises(BadInput, match="no place"):
         documents.with_table("nothing", ALL)
 
@@ -98,7 +99,7 @@ def test_the_plot(tmp_path: Path) -> None:
         plot.write(ALL, file)
     assert first.read_bytes() == again.read_bytes()
     text = first.read_text("utf-8")
-    for word in ("a commit", "1.50×", "seen 0.60 s", "history", plot.READY):
+    for word in ("a commit", "1.50×", "0.60 s", "history", plot.READY):
         assert word in text
 
 
