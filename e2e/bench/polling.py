@@ -62,6 +62,9 @@ def application(checkout: Checkout, copy: Copy, branch: Branch, digest: str) -> 
         try:
             yield
         finally:
+            # A sync that is cut off leaves its finalizer on the migration, and so the namespace for ever.
+            over = "--for=jsonpath={.status.operationState.phase}=Succeeded"
+            checkout.kubectl("-n", "argocd", "wait", "application", NAME, over, "--timeout=60s", check=False)
             forget(checkout)
 
 
