@@ -32,7 +32,7 @@ class Measurement:
     """One thing that was measured, once a round; `says` is how people read it.
 
     `floor` names the measurement that it is held against, round by round. `goal` is the most that it may be: times the
-    floor where there is one, else in its unit.
+    floor where there is one, else in its unit; `held_by` says what stands in its way where it is missed.
     """
 
     group: str
@@ -42,6 +42,7 @@ class Measurement:
     unit: str = "s"
     floor: str = ""
     goal: float | None = None
+    held_by: str = ""
     size: int | None = None  # of a measurement that is taken at several sizes: which one
 
 

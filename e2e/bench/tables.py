@@ -38,7 +38,8 @@ def missed(results: Results) -> Iterator[str]:
         if results.met(one) is False and one.goal is not None:
             values = results.ratios(one) if one.floor else one.values
             got, unit = Summary.of(values).median, " times the floor" if one.floor else f" {one.unit}"
-            yield f"{one.says}: {got:.2f}{unit}, the goal is {one.goal:g}{unit} ({got / one.goal - 1:.0%} more)"
+            held = f"; what holds it: {one.held_by}" if one.held_by else ""
+            yield f"{one.says}: {got:.2f}{unit}, the goal is {one.goal:g}{unit} ({got / one.goal - 1:.0%} more){held}"
 
 
 def _cells(results: Results, one: Measurement) -> tuple[str, ...]:
