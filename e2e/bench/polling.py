@@ -35,7 +35,9 @@ def measure(checkout: Checkout, branch: Branch, digests: list[str]) -> Iterator[
                 start = time.monotonic()
                 taken.append(copy.ready(pods, digest, replicas, _LIMIT) - start)
     says = f"Argo CD at its own polling, every {period(checkout)}"
-    yield Measurement("Commit to Ready", "argocd.polling", says, tuple(taken), floor="dev.set_image")
+    yield Measurement(
+        "Commit to Ready", "argocd.polling", says, tuple(taken), floor="dev.set_image", paired=False
+    )
 
 
 def spread(number: int, count: int, period: float) -> None:

@@ -43,6 +43,7 @@ class Measurement:
     floor: str = ""
     goal: float | None = None
     held_by: str = ""
+    paired: bool = True  # measured in the same rounds as its floor, the two in turns
     size: int | None = None  # of a measurement that is taken at several sizes: which one
 
 
@@ -64,11 +65,11 @@ class Results:
             yield name, [one for one in self.measurements if one.group == name]
 
     def ratios(self, one: Measurement) -> tuple[float, ...]:
-        """A measurement divided by its floor: round by round, or by the floor's median where the rounds are others."""
+        """A measurement divided by its floor: round by round, or by the floor's median where it had other rounds."""
         floor = self._by_name.get(one.floor)
         if floor is None:
             return ()
-        if len(floor.values) == len(one.values):
+        if one.paired and len(floor.values) == len(one.values):
             return tuple(value / base for value, base in zip(one.values, floor.values, strict=True))
         base = statistics.median(floor.values)
         return tuple(value / base for value in one.values)

@@ -40,6 +40,8 @@ def test_ratios_are_taken_round_by_round() -> None:
     assert ALL.ratios(COMMIT) == (1.5, 1.0, 2.0)
     other = Measurement(plot.READY, "flux", "Flux", (6.0, 9.0), floor="floor")
     assert ALL.ratios(other) == (2.0, 3.0)
+    as_many = Measurement(plot.READY, "flux", "Flux", (6.0, 9.0, 3.0), floor="floor", paired=False)
+    assert ALL.ratios(as_many) == (2.0, 3.0, 1.0)
     assert ALL.ratios(FLOOR) == ()
     assert ALL.ratios(Measurement("x", "x", "x", (1.0,), floor="was not measured")) == ()
 

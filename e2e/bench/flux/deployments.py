@@ -39,9 +39,9 @@ def measure(
             polled.append(_one(checkout, copy, branch, digest, ask=False))
     group, floor = "Commit to Ready", "dev.set_image"
     says = "Flux, with a reconcile request"
-    yield Measurement(group, "flux.requested", says, tuple(requested), floor=floor)
+    yield Measurement(group, "flux.requested", says, tuple(requested), floor=floor, paired=False)
     says = f"Flux as installed, Git every {GIT_INTERVAL.removesuffix('0s')}"
-    yield Measurement(group, "flux.polling", says, tuple(polled), floor=floor)
+    yield Measurement(group, "flux.polling", says, tuple(polled), floor=floor, paired=False)
 
 
 def _one(checkout: Checkout, copy: Copy, branch: Branch, digest: str, ask: bool) -> float:
