@@ -111,9 +111,9 @@ def _notes(checkout: Checkout) -> list[str]:
     return [
         "a round builds a new digest for each side of a comparison, so both pull it; into the environments after the "
         "first a digest is promoted that is on the node already, and their floors are set to that one",
-        f"Argo CD polls every {polling.period(checkout)} here (argocd/install/settings.yaml); upstream's default is "
-        "120s + up to 60s, so its waits are two to three times as long. The commits are pushed at moments spread evenly "
-        "over a period, for it as for Flux",
+        f"Argo CD polls every {polling.period(checkout)} here (argocd/install/settings.yaml); upstream's default, "
+        "120s + up to 60s, was not measured. The commits are pushed at moments spread evenly over a period, for it as "
+        "for Flux",
         "Flux is source-controller and kustomize-controller as their own manifests have them (flags, resources), in "
         "the intervals that `flux bootstrap` sets; it applies the migration with everything else, and knows no waves",
         "ratios are round by round where both were measured in the same rounds, else to the floor's median",
