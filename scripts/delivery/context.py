@@ -42,4 +42,5 @@ def load(site: str | None = None, folder: Path | None = None) -> Context:
 def of(pipeline: Pipeline, site: str | None = None) -> Context:
     """The same for a pipeline.yaml that is already read."""
     chosen = pipeline.site(site)
-    return Context(pipeline, chosen.load() if isinstance(chosen, LocalSite) else chosen)
+    there = chosen.load() if isinstance(chosen, LocalSite) else chosen
+    return Context(pipeline, there.model_copy(update={"git": there.git.seen_from(pipeline.root)}))

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo, model_validator
 
 from delivery.errors import BadInput, PlatformError
 from delivery.fields import Model, Name, Port
@@ -41,6 +41,18 @@ class GitServer(Model):
     url: GitUrl
     seen_as: GitUrl | None = None  # its address inside the cluster, where that differs
     credentials: CheckoutPath | None = None  # a file of git's credential store
+    _checkout: Path | None = PrivateAttr(None)
+
+    @property
+    def checkout(self) -> Path | None:
+        """A checkout of it on this machine, where one is known."""
+        return self._checkout
+
+    def seen_from(self, checkout: Path) -> "GitServer":
+        """The same: what the checkout has of it need not come over the network once more."""
+        made = self.model_copy()
+        made._checkout = checkout
+        return made
 
     @property
     def for_argocd(self) -> str:

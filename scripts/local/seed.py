@@ -45,4 +45,5 @@ def record_platform(cluster: Cluster, digests: Mapping[str, str]) -> None:
 
 
 def _server(cluster: Cluster) -> GitServer:
-    return GitServer(url=cluster.git_url, credentials=cluster.git_credentials)
+    server = GitServer(url=cluster.git_url, credentials=cluster.git_credentials)
+    return server.seen_from(cluster.root)

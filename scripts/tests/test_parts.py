@@ -70,6 +70,31 @@ def test_a_git_server_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None
             silent.accept()
 
 
+def test_a_clone_reads_what_the_checkout_has(world: World) -> None:
+    """Only what my checkout lacks comes over the network; from one that is not whole nothing is taken."""
+    with git.clone(world.context.site.git, "main", bare=True) as repository:
+        assert repository.run("count-objects") == "0 objects, 0 kilobytes"
+        assert repository.show("HEAD", "pipeline.yaml")
+    (world.context.checkout / ".git" / "shallow").touch()
+    with git.clone(world.context.site.git, "main", bare=True) as repository:
+        assert not (repository.path / "objects" / "info" / "alternates").exists()
+        assert repository.show("HEAD", "pipeline.yaml")
+
+
+def test_a_clone_with_the_files_of_some_folders(world: World) -> None:
+    """What is not asked for is not written to disk, and is in the next commit all the same."""
+    with git.clone(world.context.site.git, "main", paths=["manual-app-helm/values-dev.yaml"]) as repository:
+        there = {one.name for one in repository.path.iterdir()}
+        assert {"manual-app-helm", "pipeline.yaml"} <= there
+        assert "manual-app" not in there
+        tree = repository.run("write-tree")
+        assert tree == repository.run("rev-parse", "HEAD^{tree}")
+        (repository.path / "manual-app-helm" / "values-dev.yaml").write_text("other: 1\n")
+        repository.raw("add", "--", "manual-app-helm/values-dev.yaml")
+        made = repository.commit_signed("other", ("Ada", "ada@example.org"))
+        assert repository.run("diff", "--name-only", f"{made}^", made) == "manual-app-helm/values-dev.yaml"
+
+
 def test_a_clone_that_was_broken_off_is_not_in_the_way(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """What an attempt left does not matter to the next one: the second attempt makes a clone like any other."""
     ask, broken = git._git, []

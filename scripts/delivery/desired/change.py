@@ -124,7 +124,8 @@ def apply(
         lambda tree, environment, commit: desired.rendered(context, tree, environment, commit)
     )
     by = author(context)
-    with git.clone(context.site.git, context.pipeline.git.branch) as repository:
+    paths = [context.pipeline.chart.path, *(one.values for one in context.environments)]
+    with git.clone(context.site.git, context.pipeline.git.branch, paths=paths) as repository:
         for _ in range(ATTEMPTS):
             base = repository.commit("HEAD")
             request = plan(repository, base)

@@ -390,15 +390,39 @@ def server_ref(server: GitServer, ref: str) -> str | None:
 
 
 @contextmanager
-def clone(server: GitServer, branch: str, *, bare: bool = False) -> Iterator[Repository]:
-    """A fresh clone of one branch of the server in a temporary folder, gone afterwards; `update` says what is in it."""
+def clone(
+    server: GitServer, branch: str, *, bare: bool = False, paths: Iterable[str] = ()
+) -> Iterator[Repository]:
+    """A fresh clone of one branch of the server in a temporary folder, gone afterwards; `update` says what is in it.
+
+    With `paths` only the folders of the top in which those are, and the files beside them, are there as files.
+    """
     with tempfile.TemporaryDirectory(prefix="delivery-git-", ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "clone"
         kind = ["--bare"] if bare else []
         _git(["init", "--quiet", "--template=", *kind, f"--initial-branch={branch}", str(path)], SECONDS)
         repository = Repository(path, server)
+        if server.checkout:
+            _borrow(server.checkout / ".git", path if bare else path / ".git")
+        if tops := sorted({one.partition("/")[0] for one in paths}):
+            patterns = ["/*", "!/*/", *(f"/{one}/" for one in tops)]
+            (path / ".git" / "info").mkdir(exist_ok=True)
+            (path / ".git" / "info" / "sparse-checkout").write_text("\n".join(patterns), encoding="utf-8")
+            repository.run("config", "core.sparseCheckout", "true")
         repository.update(branch)
         yield repository
+
+
+def _borrow(lender: Path, borrower: Path) -> None:
+    """Let a repository read the objects of another one: only what both lack is fetched.
+
+    Not those of one that is no whole repository itself: a shallow or a partial one, or a worktree.
+    """
+    objects = lender / "objects"
+    if objects.is_dir() and not (lender / "shallow").exists() and not any(objects.glob("pack/*.promisor")):
+        alternates = borrower / "objects" / "info" / "alternates"
+        alternates.parent.mkdir(exist_ok=True)
+        alternates.write_text(f"{objects.resolve()}\n", encoding="utf-8")
 
 
 def checkout(path: Path) -> Repository:
