@@ -124,7 +124,15 @@ def played(checkout: Checkout) -> Iterator[Measurement]:
     """History and evidence up to 1,000, on a world that is played on this machine: no cluster has that many yet."""
     with tempfile.TemporaryDirectory(prefix="delivery-bench-") as folder:
         file = Path(folder, "growth")
-        pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "scripts/tests/growth.py"]
+        pytest = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "scripts/tests/local/growth.py",
+        ]
         environment = {**os.environ, "GROWTH": str(file), "DELIVERY_TOOLS": "pinned"}
         done = subprocess.run(
             pytest,
