@@ -2,9 +2,7 @@
 
 from delivery.desired import manifests
 from e2e.conftest import Build
-from e2e.delivery import Checkout
-
-_WHO = ("-c", "user.name=Dev Eloper", "-c", "user.email=dev@example.org")
+from e2e.delivery import DEVELOPER, Checkout
 
 
 def named(platform: Checkout, environment: str) -> tuple[str, str]:
@@ -33,7 +31,7 @@ def merged(platform: Checkout, environment: str, build: Build, expect: int = 0) 
     platform.delivery("check", "by-hand", expect=expect)
     platform.git("switch", "--quiet", platform.branch)
     message = f"Merge: build {build.number}"
-    platform.git(*_WHO, "merge", "--quiet", "--no-ff", "--message", message, "by-hand")
+    platform.git(*DEVELOPER, "merge", "--quiet", "--no-ff", "--message", message, "by-hand")
     platform.git("branch", "--quiet", "--delete", "by-hand")
     platform.push(f"HEAD:{platform.branch}")
     platform.refresh(environment)

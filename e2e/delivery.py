@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from local.cluster import Cluster
 
 
+# Who commits by hand in the journeys: somebody who is not the pipeline.
+DEVELOPER = ("-c", "user.name=Dev Eloper", "-c", "user.email=dev@example.org")
+
+
 @dataclass(frozen=True)
 class Ran:
     """A verb that ended: what a user sees of it."""
@@ -207,15 +211,13 @@ class Checkout:
 
     def commit(self, message: str) -> str:
         """Commit everything, as somebody who is not the pipeline; the commit."""
-        who = ("-c", "user.name=Dev Eloper", "-c", "user.email=dev@example.org")
         self.git("add", "--all")
-        self.git(*who, "commit", "--quiet", "--message", message)
+        self.git(*DEVELOPER, "commit", "--quiet", "--message", message)
         return self.git("rev-parse", "HEAD")
 
     def pull(self) -> None:
         """git pull --rebase from the Git server, as the hint tells users to."""
-        who = ("-c", "user.name=Dev Eloper", "-c", "user.email=dev@example.org")
-        self.git(*who, "pull", "--quiet", "--rebase", self.context.site.git.url, self.branch)
+        self.git(*DEVELOPER, "pull", "--quiet", "--rebase", self.context.site.git.url, self.branch)
 
     def push(self, refspec: str, *options: str, login: str = "developer") -> None:
         """git push to the Git server by hand, with the password of a developer, or with that of `delivery`."""

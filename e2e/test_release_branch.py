@@ -14,7 +14,7 @@ from delivery.desired import derived
 from delivery.errors import PlatformError
 from delivery.parts import git
 from e2e.conftest import Build, asks_for_the_image
-from e2e.delivery import Checkout, consistently
+from e2e.delivery import DEVELOPER, Checkout, consistently
 from e2e.test_verify import proven
 from local import install
 
@@ -138,8 +138,7 @@ def test_a_hotfix_while_main_goes_on(platform: Checkout, released: Build) -> Non
     platform.delivery("enter", "stage", expect=1)  # release does not name it yet
     platform.pull()
     platform.git("switch", "--quiet", "--detach", fix)
-    who = ("-c", "user.name=Dev Eloper", "-c", "user.email=dev@example.org")
-    platform.git(*who, "cherry-pick", brought["commit"])
+    platform.git(*DEVELOPER, "cherry-pick", brought["commit"])
     head = platform.git("rev-parse", "HEAD")
     platform.push("HEAD:refs/heads/release")
     platform.git("switch", "--quiet", platform.branch)
@@ -158,7 +157,7 @@ def test_a_hotfix_while_main_goes_on(platform: Checkout, released: Build) -> Non
 
     assert f"{platform.app}: a hotfix" in platform.delivery("status").out
     platform.pull()
-    platform.git(*who, "merge", "--quiet", "--no-edit", "--strategy-option", "ours", head)
+    platform.git(*DEVELOPER, "merge", "--quiet", "--no-edit", "--strategy-option", "ours", head)
     platform.push(f"HEAD:refs/heads/{platform.branch}")
     assert platform.delivery("status", "--format", "json").json["release_ahead"] == []
 

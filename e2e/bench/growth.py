@@ -89,7 +89,7 @@ def _busy(checkout: Checkout) -> float:
 
 
 def _used(checkout: Checkout) -> float:
-    """Seconds of a processor that they have used so far, by the kernel's own count inside of each container."""
+    """Seconds of a processor that they have used so far, as the node counts them."""
     total = 0.0
     pods: list[dict[str, Any]] = checkout.get("pods", "-n", "argocd")["items"]
     for pod in pods:

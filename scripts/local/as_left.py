@@ -10,7 +10,6 @@ import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from docker.errors import DockerException
@@ -102,10 +101,8 @@ def _found(cluster: Cluster) -> dict[str, Any]:
 
 
 def _read(cluster: Cluster) -> str:
-    source = images.source()
     digest = hashlib.sha256(kinds.configuration(cluster).encode())
-    names = (source.node.name, source.registry, source.gateway.tag, *source.python_images)
-    digest.update(repr((*names, sorted(source.platform_images.items()))).encode())
+    digest.update(repr(images.names(images.source())).encode())
     for name in _READ:
         place = cluster.root / name
         for file in sorted(place.rglob("*")) if place.is_dir() else [place]:
@@ -119,12 +116,11 @@ def _files(cluster: Cluster) -> Iterator[tuple[str, list[int]]]:
         place = cluster.state / name
         for file in place.rglob("*") if place.is_dir() else [place]:
             if not file.is_dir():
-                yield str(file.relative_to(cluster.state)), _version(file)
-
-
-def _version(file: Path) -> list[int]:
-    seen = file.stat()
-    return [seen.st_ino, seen.st_size, seen.st_mtime_ns]
+                seen = file.stat()
+                yield (
+                    str(file.relative_to(cluster.state)),
+                    [seen.st_ino, seen.st_size, seen.st_mtime_ns],
+                )
 
 
 def _containers(cluster: Cluster) -> dict[str, list[Any]]:

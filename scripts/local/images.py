@@ -69,13 +69,18 @@ def probes() -> tuple[str, str]:
     return Online(catalog()).probe, Closed(catalog()).probe
 
 
+def names(images: Online | Closed) -> tuple[str, ...]:
+    """All that has to be on the Docker daemon, by the names that say what went into each."""
+    alone = (images.node.name, images.registry, images.gateway.tag, *images.python_images)
+    return (*alone, *images.platform_images.values())
+
+
 def ensure() -> None:
     """Have every image on this Docker daemon, and none of weeks ago that nothing uses; a second call does nothing."""
     images = source()
     if isinstance(images, Online):
         pins.check(catalog().versions["online"])
-    names = (images.node.name, images.registry, images.gateway.tag, *images.python_images)
-    if not all(image_exists(name) for name in (*names, *images.platform_images.values())):
+    if not all(image_exists(name) for name in names(images)):
         images.make()
         client = docker.client()
         try:

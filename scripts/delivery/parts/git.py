@@ -402,12 +402,13 @@ def clone(
         kind = ["--bare"] if bare else []
         _git(["init", "--quiet", "--template=", *kind, f"--initial-branch={branch}", str(path)], SECONDS)
         repository = Repository(path, server)
+        inside = path if bare else path / ".git"
         if server.checkout:
-            _borrow(server.checkout / ".git", path if bare else path / ".git")
+            _borrow(server.checkout / ".git", inside)
         if tops := sorted({one.partition("/")[0] for one in paths}):
             patterns = ["/*", "!/*/", *(f"/{one}/" for one in tops)]
-            (path / ".git" / "info").mkdir(exist_ok=True)
-            (path / ".git" / "info" / "sparse-checkout").write_text("\n".join(patterns), encoding="utf-8")
+            (inside / "info").mkdir(exist_ok=True)
+            (inside / "info" / "sparse-checkout").write_text("\n".join(patterns), encoding="utf-8")
             repository.run("config", "core.sparseCheckout", "true")
         repository.update(branch)
         yield repository

@@ -117,7 +117,7 @@ class Module:
     def source(self, module: str) -> Path:
         """The folder with a module's files: manifests and recipes are taken from there, never copied into Git."""
         there = self._unpacked(module)
-        if there.is_dir() and not self._half(module).exists():
+        if self._whole(module):
             return there
         out = run(
             [self.go(), "mod", "download", "-json", module], hint=_HINT, cwd=self.folder, env=self._env()
@@ -144,7 +144,7 @@ class Module:
                 _remove(left)
             for module in kept:
                 there = self._unpacked(module)
-                if there.is_dir() and not self._half(module).exists():
+                if self._whole(module):
                     there.chmod(0o755)  # Go takes it away: a folder that moves is written to
                     place = aside / there.relative_to(modules)
                     place.parent.mkdir(parents=True, exist_ok=True)
@@ -162,10 +162,11 @@ class Module:
     def _unpacked(self, module: str) -> Path:
         return self._sources() / f"{_escaped(module)}@{self.version(module)}"
 
-    def _half(self, module: str) -> Path:
-        """Go's own mark beside a module that it has not unpacked whole."""
+    def _whole(self, module: str) -> bool:
+        """Whether a module is unpacked, without Go's own mark beside it that says: not to its end."""
         versions = self._sources() / "cache" / "download" / _escaped(module) / "@v"
-        return versions / f"{self.version(module)}.partial"
+        half = versions / f"{self.version(module)}.partial"
+        return self._unpacked(module).is_dir() and not half.exists()
 
     def build_for_images(self, platform: Platform) -> Path:
         """Build every program that goes into an image, for the platform of the node; the folder that has them.
