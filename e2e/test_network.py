@@ -18,6 +18,40 @@ from e2e.suites.target import ready
 
 _UNIT = "network-policies"  # of the built node: it hands new connections to what enforces
 
+# Runs inside a container: how many questions of the cluster's names stay without an answer, until its input ends.
+_LOST = """
+import socket, struct, sys, threading
+
+server = next(line.split()[1] for line in open("/etc/resolv.conf") if line.startswith("nameserver "))
+name = b"".join(bytes([len(part)]) + part for part in (b"kubernetes", b"default", b"svc", b"cluster", b"local"))
+question = struct.pack(">HHHHHH", 15, 0x0100, 1, 0, 0, 0) + name + b"\\0" + struct.pack(">HH", 1, 1)
+over, counts = threading.Event(), []
+
+def ask():
+    asked = lost = 0
+    while not over.is_set():
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+            one.settimeout(2)
+            one.connect((server, 53))
+            one.send(question)
+            asked += 1
+            try:
+                one.recv(512)
+            except TimeoutError:
+                lost += 1
+    counts.append((asked, lost))
+
+threads = [threading.Thread(target=ask) for _ in range(4)]
+for one in threads:
+    one.start()
+print("asking", flush=True)
+sys.stdin.read()
+over.set()
+for one in threads:
+    one.join()
+print(*map(sum, zip(*counts)))
+"""
+
 
 @pytest.fixture
 def stranger(platform: Checkout) -> Iterator[str]:
@@ -42,6 +76,27 @@ def test_a_pod_that_nothing_holds_back_is_let_in_by_the_front_door_alone(
     command = ("exec", "-i", stranger, "--", "python3", "-", json.dumps(list(addresses.values())))
     answers = json.loads(platform.kubectl(*command, input=PROBE).stdout)
     assert [key for key, reached in zip(addresses, answers, strict=True) if reached] == [(platform.app, WEB)]
+
+
+def test_no_question_is_lost_while_policies_and_pods_change(platform: Checkout, stranger: str) -> None:
+    """Whatever changes in the cluster, a pod's question of a name gets its answer: none waits 5 s to ask again."""
+    policy = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "stranger", "namespace": "default"},
+        "spec": {"podSelector": {"matchLabels": {"run": stranger}}, "policyTypes": ["Ingress"]},
+    }
+    command = [*platform.kubectl_command(), "exec", "-i", stranger, "--", "python3", "-u", "-c", _LOST]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as asking:
+        assert asking.stdout
+        assert asking.stdout.readline() == "asking\n"
+        for _ in range(5):
+            platform.apply(policy)
+            platform.kubectl("delete", "networkpolicy", "stranger")
+        said, _ = asking.communicate(timeout=60)
+    asked, lost = map(int, said.split())
+    assert asked > 1000
+    assert not lost, f"{lost} of {asked} questions were not answered"
 
 
 @pytest.fixture
