@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and where those are that can be made again."""
 
 import os
 import tempfile
@@ -24,3 +24,9 @@ def write_private(file: Path, text: str) -> None:
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     file.parent.chmod(0o700)
     write(file, text, 0o600)
+
+
+def cache(*parts: str) -> Path:
+    """A path in the XDG cache folder; nothing there is needed to read what was already made."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base, "delivery", *parts)

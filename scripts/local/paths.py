@@ -3,11 +3,9 @@
 import os
 from pathlib import Path
 
+from delivery.files import cache
 
-def cache(*parts: str) -> Path:
-    """A path in the XDG cache folder; nothing there is needed to read what was already made."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base, "delivery", *parts)
+__all__ = ["cache", "host"]
 
 
 def host(*parts: str) -> Path:

@@ -16,6 +16,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from delivery import context as contexts
+from delivery import durations
 from delivery.files import write_private
 from delivery.parts import openpgp, programs
 from scripts.tests import signing
@@ -35,6 +36,15 @@ __all__ = ["built", "cluster", "fork", "helm_once", "original", "rendered"]  # f
 def pytest_collection_finish() -> None:
     """What was imported stays until the end: nobody searches it for garbage again, test after test."""
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_durations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """How long a phase takes that is played here is no measure for the user's own."""
+    file = tmp_path_factory.mktemp("played") / "durations.json"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(durations, "_file", lambda: file)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ ROOMS = (
     *("cli", "show", "verbs", "gate", "proof", "build", "signed", "desired", "parts"),
     *("context", "pipeline", "app", "site", "freeze", "roles", "ground"),
 )
-GROUND = ("progress", "lock", "files", "fields", "wait", "errors")
+GROUND = ("progress", "durations", "lock", "files", "fields", "wait", "errors")
 
 MODULES = sorted(DELIVERY.rglob("*.py"))
 

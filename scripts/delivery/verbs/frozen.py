@@ -47,7 +47,8 @@ def lifted(context: Context, api: ArgoCD, environment: Environment, reason: str)
     holds = bool(reason) and _holds(context, api, environment)
     try:
         if holds:
-            with phase(f"Lifting the freeze of {environment.name}: {reason}"):
+            what = f"Lifting the freeze of {environment.name}"
+            with phase(f"{what}: {reason}", like=what):
                 api.change_project(
                     environment.namespace,
                     windows.to_lift(api.project(environment.namespace), reason, datetime.now(UTC)),
