@@ -43,10 +43,12 @@ def until(
     limit: float,
     hint: str,
     change: Callable[[float], None] = pause,
+    said: Callable[[str], None] = lambda seen: None,
 ) -> T:
     """Look again after each change until it is reached; NotReached when it failed or took too long.
 
-    `change(seconds)` returns when something may have changed, at the latest after that many seconds.
+    `change(seconds)` returns when something may have changed, at the latest after that many seconds. `said` is told
+    what each look has seen that was not enough.
     """
     end = time.monotonic() + limit
     while True:
@@ -55,6 +57,7 @@ def until(
             return outcome.value
         if isinstance(outcome, Failed):
             raise NotReached(f"{what}: {outcome.reason}", outcome.hint or hint)
+        said(outcome.seen)
         left = end - time.monotonic()
         if left <= 0:
             raise NotReached(f"{what}: not within {limit:.0f} s; last seen: {outcome.seen}", hint)

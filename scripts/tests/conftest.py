@@ -19,6 +19,7 @@ from delivery import context as contexts
 from delivery import durations
 from delivery.files import write_private
 from delivery.parts import openpgp, programs
+from delivery.progress import Phase
 from scripts.tests import signing
 from scripts.tests.forks import fork, original
 from scripts.tests.shelf import Shelf, serving_registry
@@ -45,6 +46,20 @@ def own_durations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(durations, "_file", lambda: file)
         yield
+
+
+@pytest.fixture
+def details(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
+    """What each phase says of itself while it runs, by its title."""
+    told: dict[str, list[str]] = {}
+    update = Phase.update
+
+    def listening(phase: Phase, detail: str) -> None:
+        update(phase, detail)
+        told.setdefault(phase.title, []).append(phase.detail)
+
+    monkeypatch.setattr(Phase, "update", listening)
+    return told
 
 
 @pytest.fixture(scope="session")

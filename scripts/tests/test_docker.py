@@ -168,6 +168,30 @@ def test_the_digest_of_a_push(played: Daemon, home: Path, said: list[dict[str, A
     assert login == {"username": "delivery", "password": "s3cret"}
 
 
+def test_a_push_says_how_far_it_is(played: Daemon, home: Path) -> None:
+    """The layers that the registry has, and the bytes that were sent, are told while they go."""
+    log_in(home)
+    sent = {"status": "Pushing", "id": "a3ed95caeb02"}
+    played.stream = [
+        *PUSHING,
+        {"status": "Preparing", "progressDetail": {}, "id": "a3ed95caeb02"},
+        sent | {"progressDetail": {"current": 1_200_000, "total": 34_000_000}},
+        sent | {"progressDetail": {"current": 34_000_000, "total": 34_000_000}},
+        {"status": "Pushed", "progressDetail": {}, "id": "a3ed95caeb02"},
+        line(ONE),
+    ]
+    told: list[str] = []
+    assert docker.push(REPOSITORY, "15", told.append) == ONE
+    assert told == [
+        "0 of 1 layers",
+        "1 of 1 layers",
+        "1 of 2 layers",
+        "1 of 2 layers, 1 MB sent",
+        "1 of 2 layers, 34 MB sent",
+        "2 of 2 layers, 34 MB sent",
+    ]
+
+
 @pytest.mark.parametrize(
     ("said", "why"),
     [

@@ -368,9 +368,12 @@ def test_provenance_and_sbom(stocked: World, digest: str, monkeypatch: pytest.Mo
 
 
 def test_a_build_that_was_killed_is_completed(
-    stocked: World, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+    stocked: World, shelf: Shelf, monkeypatch: pytest.MonkeyPatch, details: dict[str, list[str]]
 ) -> None:
-    """Killed after the push and before the SBOM was attached: the next build attaches both, and then no more."""
+    """Killed after the push and before the SBOM was attached: the next build attaches both, and then no more.
+
+    Meanwhile it says which of the two it makes or signs.
+    """
     monkeypatch.setattr(syft, "sbom", lambda image, login: {"bomFormat": "CycloneDX", "components": [{}]})
     revision = image.source(stocked.context, Repository(stocked.checkout))
     pushed = shelf.push("15", revision, revision)
@@ -381,6 +384,12 @@ def test_a_build_that_was_killed_is_completed(
     assert not file.exists()
     attached = envelopes(stocked, pushed, "build")
     assert len(attached) == 2
+    assert details[f"SBOM and provenance of {pushed[:19]}"] == [
+        "1 of 2: SBOM",
+        "1 of 2: SBOM, signing",
+        "2 of 2: provenance",
+        "2 of 2: provenance, signing",
+    ]
     assert not image.build(stocked.context).new
     assert envelopes(stocked, pushed, "build") == attached
 

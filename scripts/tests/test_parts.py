@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import tarfile
+import time
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ import pytest
 
 from delivery.desired.manifests import Desired
 from delivery.errors import BadInput, NotReached
-from delivery.parts import argocd, documents, git
+from delivery.parts import argocd, documents, git, tail
 from delivery.proof import observe
 from delivery.proof.decide import Pod
 from delivery.site import GitServer
@@ -43,6 +44,33 @@ def test_wait_ends() -> None:
     with pytest.raises(NotReached, match="x: not within 0 s; last seen: nothing yet") as ended:
         until("x", lambda: Pending("nothing yet"), 0.3, "look there")
     assert ended.value.hint == "look there"
+
+
+def test_wait_says_what_it_sees() -> None:
+    """What each look has seen is told while it is waited for, not only when it did not come."""
+    looks, told = count(), list[str]()
+
+    def look() -> Reached[int] | Pending:
+        seen = next(looks)
+        return Reached(seen) if seen == 2 else Pending(f"{seen} of 2 pods are Ready")
+
+    until("x", look, 5, "h", lambda left: None, told.append)
+    assert told == ["0 of 2 pods are Ready", "1 of 2 pods are Ready"]
+
+
+def test_the_lines_of_a_log(tmp_path: Path) -> None:
+    """What a program writes into its log is told while it runs: whole lines, and none of what was there before."""
+    log, told = tmp_path / "log", list[str]()
+    log.write_text("of an earlier run\n")
+    with tail.lines(log, told.append), log.open("ab", buffering=0) as out:
+        out.write(b" one\n\ntw")
+        end = time.monotonic() + 10
+        while not told:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        assert told == ["one"]
+        out.write("o …\nhalf".encode())
+    assert told == ["one", "two …"]
 
 
 def test_git_server_down(world: World) -> None:

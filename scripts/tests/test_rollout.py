@@ -50,6 +50,20 @@ def test_every_phase_is_waited_for(
     assert [pod["metadata"]["name"] for pod in cluster.pods["dev"]] == ["manual-app-16-0"]
 
 
+def test_what_is_waited_for_is_shown(
+    cluster: FakeCluster, built: image.Built, shelf: Shelf, details: dict[str, list[str]]
+) -> None:
+    """While pods and Argo CD are waited for, the phases say what there is so far."""
+    deploy(cluster)
+    newer = another(cluster, shelf)
+    details.clear()
+    done = deploy(cluster)
+    first = details[f"All replicas in dev run {newer.digest[:19]}"][0]
+    assert first.startswith("0 of 1 replicas run it and are Ready, 2 others (ContainerCreating)")
+    assert details[f"Argo CD has seen {done.commit[:12]} for dev"][0].startswith("Synced/Healthy at ")
+    assert details["manual-app-dev is Synced and Healthy"][0].startswith("OutOfSync/Progressing at ")
+
+
 def test_nothing_is_proven_in_the_middle(cluster: FakeCluster, built: image.Built, shelf: Shelf) -> None:
     """Whoever looks while a rollout is on its way never reads PROVEN: before the end it is not true."""
     deploy(cluster)

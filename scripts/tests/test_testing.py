@@ -232,6 +232,18 @@ def test_a_broken_run_leaves_nothing(
     assert fetched(cluster.world, built.digest) == evidence.Recorded()
 
 
+def test_how_many_tests_have_run(
+    cluster: FakeCluster, built: image.Built, details: dict[str, list[str]]
+) -> None:
+    """While suites run, the phase says how many of the expected tests are done, and which suite is on."""
+    suite(cluster, "import time\ndef test_a(): pass\ndef test_b(): time.sleep(0.5)\ndef test_c(): pass\n")
+    deploy(cluster)
+    run(cluster)
+    found = details["Testing dev: smoke"]
+    assert found[:2] == ["which tests there are", "0 of 3 tests"]
+    assert found[2:] == [f"{count} of 3 tests: smoke" for count in (1, 2, 3)]
+
+
 def test_a_pod_that_is_replaced_voids_the_run(cluster: FakeCluster, built: image.Built) -> None:
     """All tests pass, and a pod was another one afterwards: FAILED, with the pod's name."""
     suite(cluster, "import time\ndef test_it(): time.sleep(1)\n")

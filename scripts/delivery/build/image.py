@@ -210,8 +210,8 @@ def _build(
     }
     write_private(_record(context.site, revision), json.dumps(record))
     version = docker.labels(f"{local}:{revision}").get(VERSION, "")
-    with phase(f"Push {context.site.image.path}:{build_number}"):
-        digest = docker.push(_pushed_to(context.site), revision)
+    with phase(f"Push {context.site.image.path}:{build_number}") as progress:
+        digest = docker.push(_pushed_to(context.site), revision, progress.update)
         built = Built(digest, str(build_number), version, revision, new=True)
         _arrived(context, registry, built)
         _name(context, registry, built)
@@ -270,9 +270,9 @@ def _describe(context: Context, registry: Registry, built: Built) -> None:
     file = _record(context.site, built.revision)
     if not file.exists():
         return
-    with phase(f"SBOM and provenance of {built.digest[:19]}"):
+    with phase(f"SBOM and provenance of {built.digest[:19]}") as progress:
         record = json.loads(file.read_text(encoding="utf-8"))
-        provenance.complete(context, registry, built.digest, built.revision, **record)
+        provenance.complete(context, registry, built.digest, built.revision, **record, said=progress.update)
         file.unlink()
 
 

@@ -27,18 +27,25 @@ def complete(
     bases: Mapping[str, Mapping[str, Any]],
     started: str,
     finished: str,
+    said: Callable[[str], None] = lambda step: None,
 ) -> None:
     """Attach the SBOM and the provenance that the digest lacks.
 
     `revision` is the commit, `parameters` are the build's arguments, `bases` what the images are known by that it
-    started from.
+    started from. `said` is told which of the two is made, and which signed.
     """
     made: dict[str, Callable[[], dict[str, Any]]] = {
         statements.SBOM: lambda: syft.sbom(context.site.image, digest),
         statements.PROVENANCE: lambda: provenance(context, revision, parameters, bases, started, finished),
     }
-    for kind in missing(context, registry, digest):
-        statements.put(context, digest, kind, made[kind](), BUILD)
+    names = {statements.SBOM: "SBOM", statements.PROVENANCE: "provenance"}
+    wanted = missing(context, registry, digest)
+    for count, kind in enumerate(wanted, 1):
+        step = f"{count} of {len(wanted)}: {names[kind]}"
+        said(step)
+        predicate = made[kind]()
+        said(f"{step}, signing")
+        statements.put(context, digest, kind, predicate, BUILD)
 
 
 def missing(context: Context, registry: Registry, digest: str) -> list[str]:

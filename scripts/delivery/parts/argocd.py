@@ -137,10 +137,17 @@ class ArgoCD:
         """Merge a patch into an AppProject."""
         self._kubernetes.patch_custom(*self._projects, name, patch)
 
-    def refresh(self, name: str, enough: Callable[[str], bool], limit: float) -> Application:
+    def refresh(
+        self,
+        name: str,
+        enough: Callable[[str], bool],
+        limit: float,
+        said: Callable[[str], None] = lambda seen: None,
+    ) -> Application:
         """Make it look at Git now, and return when the commit it compared with is recent `enough`.
 
-        Ends early with Argo CD's own reason when it cannot render or compare what Git asks.
+        Ends early with Argo CD's own reason when it cannot render or compare what Git asks. `said` is told, here and
+        below, what Argo CD says meanwhile.
         """
         start = self.application(name).reconciled
         failures: set[str] = set()
@@ -158,7 +165,7 @@ class ArgoCD:
                 self._patch(name, {"metadata": {"annotations": {_REFRESH: "normal"}}})
             return Pending(found.seen())
 
-        return self._until(f"Argo CD has seen the commit for {name}", name, look, limit)
+        return self._until(f"Argo CD has seen the commit for {name}", name, look, limit, said)
 
     def pin(self, name: str, target: str, commit: str, insist_newest: Callable[[], None]) -> None:
         """Keep an Application at this exact commit from now on; a sync of another one that still runs is ended.
@@ -189,7 +196,9 @@ class ArgoCD:
             "run the same command again",
         )
 
-    def order(self, name: str, commit: str, limit: float) -> None:
+    def order(
+        self, name: str, commit: str, limit: float, said: Callable[[str], None] = lambda seen: None
+    ) -> None:
         """Sync a commit that Argo CD does not sync by itself: its sync failed before, or a freeze was lifted for it.
 
         A sync that runs would take the order along when it ends: first it has to be over.
@@ -198,14 +207,20 @@ class ArgoCD:
         def look(found: Application) -> Reached[Application] | Pending:
             return Pending(found.seen()) if found.syncing else Reached(found)
 
-        self._until(f"no other sync of {name} runs", name, look, limit)
+        self._until(f"no other sync of {name} runs", name, look, limit, said)
         policy = self.document(name)["spec"].get("syncPolicy") or {}  # a sync brings its own, so bring these
         sync = {"revision": commit, "prune": True, "syncOptions": policy.get("syncOptions") or []}
         retry = policy.get("retry") or {}
         operation = {"initiatedBy": {"username": "delivery"}, "sync": sync, "retry": retry}
         self._patch(name, {"operation": operation})
 
-    def settled(self, name: str, enough: Callable[[str], bool], limit: float) -> Application:
+    def settled(
+        self,
+        name: str,
+        enough: Callable[[str], bool],
+        limit: float,
+        said: Callable[[str], None] = lambda seen: None,
+    ) -> Application:
         """Return when no sync runs, and all of a commit recent `enough` is Synced and Healthy."""
 
         def look(found: Application) -> Reached[Application] | Failed | Pending:
@@ -214,7 +229,7 @@ class ArgoCD:
             good = (found.sync, found.health) == ("Synced", "Healthy") and not found.syncing
             return Reached(found) if good and enough(found.revision) else Pending(found.seen())
 
-        return self._until(f"{name} is Synced and Healthy", name, look, limit)
+        return self._until(f"{name} is Synced and Healthy", name, look, limit, said)
 
     def _until(
         self,
@@ -222,6 +237,7 @@ class ArgoCD:
         name: str,
         look: Callable[[Application], Reached[Application] | Failed | Pending],
         limit: float,
+        said: Callable[[str], None],
     ) -> Application:
         version = ""
 
@@ -235,7 +251,7 @@ class ArgoCD:
             self._kubernetes.custom_changed(*self._resource, name, version, min(left, _LOOK_SECONDS))
 
         look_at = f"{self._kubernetes.look} -n {self._namespace} get application {name} -o yaml"
-        return until(what, current, limit, f"see why: {look_at}", change)
+        return until(what, current, limit, f"see why: {look_at}", change, said)
 
     def _patch(self, name: str, patch: dict[str, Any]) -> None:
         self._kubernetes.patch_custom(*self._resource, name, patch)

@@ -169,8 +169,10 @@ def labels(name: str) -> dict[str, str]:
         return dict(daemon.images.get(name).labels)
 
 
-def push(repository: ImageRepository, tag: str) -> str:
+def push(repository: ImageRepository, tag: str, said: Callable[[str], None] = lambda sent: None) -> str:
     """Push repository:tag; the digest, as this very push reports it and from nowhere else.
+
+    `said` is told how much the registry has, such as `2 of 5 layers, 34 MB sent`.
 
     Docker's classic store reports it in a message of its own and as a line for people, containerd's store in
     that line alone: both are read, and one digest must come of it.
@@ -179,16 +181,19 @@ def push(repository: ImageRepository, tag: str) -> str:
     line = re.compile(rf"^{re.escape(tag)}: digest: (\S+) size: \d+$")
     login = find(repository.host, repository.docker_config)
     digests: dict[str, None] = {}
+    sent = _Sent()
     with closing(client(seconds=300)) as daemon, failing(what, PushFailed, _UP):
         for message in daemon.api.push(
             repository.here, tag=tag, stream=True, decode=True, auth_config=login.for_docker
         ):
             if error := error_in(message):
                 raise _push_failed(what, one_line(error), repository, login)
-            if said := (message.get("aux") or {}).get("Digest"):
-                digests[str(said)] = None
+            if reported := (message.get("aux") or {}).get("Digest"):
+                digests[str(reported)] = None
             if found := line.match(str(message.get("status") or "")):
                 digests[found[1]] = None
+            if message.get("id"):
+                said(sent.after(message))
     if len(digests) > 1:
         raise PushFailed(
             f"{what} reported several digests: {', '.join(digests)}", "push again: delivery build"
@@ -200,6 +205,25 @@ def push(repository: ImageRepository, tag: str) -> str:
             "push again: delivery build",
         )
     return digest
+
+
+class _Sent:
+    """How much of an image the registry has, by what a push says of its layers."""
+
+    def __init__(self) -> None:
+        self._layers: dict[str, bool] = {}  # whether the registry has it
+        self._bytes: dict[str, int] = {}
+
+    def after(self, message: Mapping[str, Any]) -> str:
+        """The same after one more message, in words."""
+        layer, status = str(message["id"]), str(message.get("status") or "")
+        there = status.startswith(("Pushed", "Layer already exists", "Mounted from"))
+        self._layers[layer] = there or self._layers.get(layer, False)
+        self._bytes[layer] = max(
+            int((message.get("progressDetail") or {}).get("current") or 0), self._bytes.get(layer, 0)
+        )
+        done, megabytes = sum(self._layers.values()), sum(self._bytes.values()) / 1e6
+        return f"{done} of {len(self._layers)} layers" + (f", {megabytes:.0f} MB sent" if megabytes else "")
 
 
 def _push_failed(what: str, said: str, repository: ImageRepository, login: Lookup) -> PlatformError:

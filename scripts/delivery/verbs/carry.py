@@ -179,10 +179,10 @@ def _follow(
                 newer[revision] = repository.contains(done.commit, revision)
         return newer[revision]
 
-    with phase(f"Argo CD has seen {done.release[:12]} for {environment.name}"):
+    with phase(f"Argo CD has seen {done.release[:12]} for {environment.name}") as progress:
         if environment.guarded:
             api.pin(name, done.pin, done.release, lambda: _insist_newest(context, environment, done))
-        found = api.refresh(name, enough, waits.argocd)
+        found = api.refresh(name, enough, waits.argocd, progress.update)
         seconds["seen"] = time.monotonic() - start
     by_hand = (
         frozen.lifted(context, api, environment, planned.request.reason)
@@ -191,13 +191,14 @@ def _follow(
     )
     with by_hand as lifted:
         if lifted or (found.failed and found.operation_revision == done.release):
-            api.order(name, done.release, waits.settle)
-        with phase(f"All replicas in {environment.name} run {done.desired.digest[:19]}"):
-            children = planned.built.children
-            rollout.rolled_out(context, kubernetes, environment, done.desired, children, enough)
+            with phase(f"Argo CD is told to sync {done.release[:12]}") as progress:
+                api.order(name, done.release, waits.settle, progress.update)
+        with phase(f"All replicas in {environment.name} run {done.desired.digest[:19]}") as progress:
+            wanted, children = done.desired, planned.built.children
+            rollout.rolled_out(context, kubernetes, environment, wanted, children, enough, progress.update)
             seconds["ready"] = time.monotonic() - start
-        with phase(f"{name} is Synced and Healthy"):
-            api.settled(name, enough, waits.settle)
+        with phase(f"{name} is Synced and Healthy") as progress:
+            api.settled(name, enough, waits.settle, progress.update)
             seconds["settled"] = time.monotonic() - start
     return {key: round(value, 2) for key, value in seconds.items()}
 

@@ -35,17 +35,18 @@ def run(context: Context) -> None:
     repository = git.checkout(context.checkout)
     commit = repository.commit("HEAD")
     for one in context.pipeline.ci.checks:
-        with phase(one.name):
+        with phase(one.name) as progress:
+            progress.update(shlex.join(one.command))
             check(context.checkout, one)
     renders(context.pipeline)
     tag = f"{context.pipeline.chart.release}-ci:{commit[:12]}"
     with phase("Image builds") as progress:
         image.prepare(context, repository, commit, _BUILD).build(tag, progress.update)
     with removed_after(context, tag) as containers:
-        with phase("Container runs"):
-            app = _started(context, containers)
-        with phase("Service is reachable"), _http(app.url) as http:
-            _ready(context, http, app)
+        with phase("Container runs") as progress:
+            app = _started(context, containers, progress.update)
+        with phase("Service is reachable") as progress, _http(app.url) as http:
+            _ready(context, http, app, progress.update)
             _ask(context, http, commit, containers.secret)
 
 
@@ -103,13 +104,16 @@ def _unset(pipeline: Pipeline) -> dict[str, str]:
     return STAND_INS | dict.fromkeys(pipeline.app.platform_images.values(), ANY_DIGEST)
 
 
-def _started(context: Context, containers: Containers) -> Started:
+def _started(context: Context, containers: Containers, said: Callable[[str], None]) -> Started:
     for name, service in context.pipeline.ci.services.items():
+        said(f"starting {name}")
         containers.start_service(name, service)
     app = context.pipeline.ci.app
     if app.init:
+        said(f"running {' '.join(app.init.command)}")
         environment = app.environment | app.init.environment
         containers.run_once(app.model_copy(update={"command": app.init.command, "environment": environment}))
+    said("starting the app")
     return containers.start_app(app, context.pipeline.app.port)
 
 
@@ -119,7 +123,7 @@ def _http(url: str) -> Iterator[httpx.Client]:
         yield http
 
 
-def _ready(context: Context, http: httpx.Client, app: Started) -> None:
+def _ready(context: Context, http: httpx.Client, app: Started, said: Callable[[str], None]) -> None:
     path = context.pipeline.app.ready
 
     def look() -> Reached[None] | Failed | Pending:
@@ -132,7 +136,7 @@ def _ready(context: Context, http: httpx.Client, app: Started) -> None:
         return Reached(None) if answer.status_code == 200 else Pending(_short(answer))
 
     hint = "mend the app, or app.port and app.ready in pipeline.yaml"
-    until(f"GET {path} answers 200", look, _READY_SECONDS, hint)
+    until(f"GET {path} answers 200", look, _READY_SECONDS, hint, said=said)
 
 
 def _ask(context: Context, http: httpx.Client, commit: str, secret: Callable[[str], str]) -> None:

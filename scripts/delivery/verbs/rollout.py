@@ -21,10 +21,12 @@ def rolled_out(
     wanted: Desired,
     children: Collection[str],
     enough: Callable[[str], bool],
+    said: Callable[[str], None] = lambda seen: None,
 ) -> None:
     """Return when all replicas run the digest and are Ready and no other pod of the app serves.
 
-    `children` are the digests that a node may show instead, where the digest is of an index.
+    `children` are the digests that a node may show instead, where the digest is of an index. `said` is told what is
+    seen meanwhile.
     """
     version = ""
     api = argocd.ArgoCD(kubernetes, environment.name)
@@ -51,6 +53,7 @@ def rolled_out(
         context.pipeline.waits.rollout,
         f"look: {kubernetes.look} -n {environment.namespace} get pods,events",
         lambda left: kubernetes.pods_changed(environment.namespace, version, min(left, 3.0)),
+        said,
     )
 
 
@@ -119,8 +122,13 @@ def rollout(
     return Pending(f"{seen} ({', '.join(states)})" if states else seen)
 
 
-def settled(kubernetes: Kubernetes, namespace: str, limit: float) -> tuple[Pod, ...]:
-    """The pods that live on, as soon as none is leaving and all are Ready; else NotReached."""
+def settled(
+    kubernetes: Kubernetes, namespace: str, limit: float, said: Callable[[str], None] = lambda seen: None
+) -> tuple[Pod, ...]:
+    """The pods that live on, as soon as none is leaving and all are Ready; else NotReached.
+
+    `said` is told which are, meanwhile.
+    """
     version = ""
 
     def look() -> Reached[tuple[Pod, ...]] | Pending:
@@ -138,6 +146,7 @@ def settled(kubernetes: Kubernetes, namespace: str, limit: float) -> tuple[Pod, 
         limit,
         f"look: {kubernetes.look} -n {namespace} get pods",
         lambda left: kubernetes.pods_changed(namespace, version, min(left, 2.0)),
+        said,
     )
 
 

@@ -9,11 +9,12 @@ import base64
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from pydantic import TypeAdapter, ValidationError
 from delivery.context import Context
 from delivery.desired import tree
 from delivery.errors import BadInput, NotReached
-from delivery.parts import git
+from delivery.parts import git, tail
 from delivery.pipeline import Environment
 from delivery.signed import evidence, measurements
 
@@ -39,6 +40,9 @@ _KEPT = ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_NOSYSTEM", "GIT_SSH", "GIT_SSH_COMMAND
 _OPTIONS = (
     "[pytest]\npythonpath = .\naddopts = --import-mode=importlib --strict-markers\nfilterwarnings = error\n"
 )
+# pytest writes a line for each test, with how many have run: people read it in the log, and `_counted` while it grows.
+_COUNTING = ("-v", "-o", "console_output_style=count")
+_RAN = re.compile(rf"{re.escape(tree.SUITES)}/([^/]+)/.*::.*\[ *(\d+)/(\d+)\]$")
 
 
 @dataclass(frozen=True)
@@ -60,26 +64,41 @@ class Suites:
     tree: str  # git's hash of all the suites that the commit has
 
     def run(
-        self, context: Context, environment: Environment, junit: Path | None = None
+        self,
+        context: Context,
+        environment: Environment,
+        junit: Path | None = None,
+        said: Callable[[str], None] = lambda count: None,
     ) -> tuple[tuple[str, ...], Results]:
         """The ids of all tests that the suites have, and how each of them ended; also in `junit`, as JUnit's XML.
 
         NotReached when nothing is known: they did not end in time, wrote nothing that can be believed, or left a test
-        out. Then the log says why.
+        out. Then the log says why. `said` is told how many have run, such as `12 of 82 tests: smoke`.
         """
         state = context.site.state / "tests" / environment.name
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        said("which tests there are")
         expected = self._pytest(context, environment, self.folder / "collected.json", "--collect-only")
         kept = (
             (f"--junit-xml={junit.absolute()}", "-o", f"junit_suite_name={environment.name}") if junit else ()
         )
-        found = self._pytest(context, environment, state / "results.json", *kept)
+        said(f"0 of {len(expected.tests)} tests")
+        found = self._pytest(
+            context, environment, state / "results.json", *_COUNTING, *kept, heard=_counted(said)
+        )
         names = tuple(sorted(test.id for test in expected.tests))
         if different := set(names) ^ {test.id for test in found.tests}:
             raise _unknown(environment, f"{min(different)} is not in both lists of tests", state / "log")
         return names, found
 
-    def _pytest(self, context: Context, environment: Environment, file: Path, *options: str) -> Results:
+    def _pytest(
+        self,
+        context: Context,
+        environment: Environment,
+        file: Path,
+        *options: str,
+        heard: Callable[[str], None] = lambda line: None,
+    ) -> Results:
         log = context.site.state / "tests" / environment.name / "log"
         file.unlink(missing_ok=True)
         # Isolated: nothing is imported from the folder that we stand in, which has the pipeline.yaml.
@@ -98,7 +117,7 @@ class Suites:
         command += ["-p", "no:cacheprovider", "--no-header", "-ra", *options]
         command += ["--environment", environment.name, "--results", file]
         limit = context.pipeline.waits.tests
-        with log.open("wb") as out:
+        with log.open("wb") as out, tail.lines(log, heard):
             # In a session of its own, so that whatever the suites started ends with them.
             process = subprocess.Popen(
                 command,
@@ -186,6 +205,16 @@ def _environment(context: Context) -> dict[str, str]:
     # The plugins are those that the suites name in their conftest.py, whatever else is installed.
     made = {"LC_ALL": "C.UTF-8", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "DELIVERY_SITE": context.site.name}
     return kept | made
+
+
+def _counted(said: Callable[[str], None]) -> Callable[[str], None]:
+    """A listener to pytest's lines that says how many tests have run, and in which suite."""
+
+    def listen(line: str) -> None:
+        if found := _RAN.search(line):
+            said(f"{found[2]} of {found[3]} tests: {found[1]}")
+
+    return listen
 
 
 def _unknown(environment: Environment, why: str, log: Path) -> NotReached:

@@ -79,14 +79,13 @@ def _run(context: Context, environment: Environment, suites: Suites, junit: Path
         before = rollout.settled(kubernetes, environment.namespace, waits.settle)
         began = _now()
         with phase(f"Testing {name}: {', '.join(suites.names)}") as progress:
-            expected, results = suites.run(context, environment, junit)
-            progress.update(f"{len(expected)} tests")
+            expected, results = suites.run(context, environment, junit, progress.update)
         ended = _now()
-        with phase(f"The pods in {name} are those that were tested"):
+        with phase(f"The pods in {name} are those that were tested") as progress:
             changed: list[str] = []
             after: tuple[Pod, ...] = ()
             try:
-                after = rollout.settled(kubernetes, environment.namespace, waits.settle)
+                after = rollout.settled(kubernetes, environment.namespace, waits.settle, progress.update)
                 children = found.facts.image.children if isinstance(found.facts.image, Image) else ()
                 changed = stayed.changes(
                     before, after, results.restarted, context.pipeline.chart.release, wanted.image, children
