@@ -7,7 +7,7 @@ images in this cluster, and policy-controller is installed, which decides by the
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -68,8 +68,18 @@ def controller_folder(catalog: Catalog, root: Path, digests: Mapping[str, str]) 
         yield str(work)
 
 
-def wait(kind: KindCluster, catalog: Catalog, cluster: Cluster, digests: Mapping[str, str]) -> None:
-    """Return when policy-controller decides by this cluster's policies; NotReached, PlatformError if not."""
+def wait(
+    kind: KindCluster,
+    catalog: Catalog,
+    cluster: Cluster,
+    digests: Mapping[str, str],
+    said: Callable[[str], None],
+) -> None:
+    """Return when policy-controller decides by this cluster's policies; NotReached, PlatformError if not.
+
+    `said` is told what is still missing.
+    """
+    said("until Ready: policy-controller")
     installing.kubectl(
         kind,
         *("-n", NAMESPACE, "rollout", "status", "deployment/webhook", f"--timeout={READY_LIMIT}s"),
@@ -90,7 +100,8 @@ def wait(kind: KindCluster, catalog: Catalog, cluster: Cluster, digests: Mapping
         return Reached(None)
 
     hint = f"see why: kubectl -n {NAMESPACE} logs deployment/webhook"
-    until("policy-controller takes its policies", accepted, _POLICIES_LIMIT, hint)
+    until("policy-controller takes its policies", accepted, _POLICIES_LIMIT, hint, said=said)
+    said(f"until Ready: {', '.join(names)}")
     installing.kubectl(kind, "wait", "--for=condition=Ready", f"--timeout={_POLICIES_LIMIT}s", *names)
 
 

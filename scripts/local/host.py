@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -58,10 +58,11 @@ def ensure_docker() -> None:
             )
         return
     if not (shutil.which("dockerd") and shutil.which("docker")):
-        with phase("Installing Docker"):
-            install("docker.io", *([] if shutil.which("docker") else ["docker-cli"]))
-    with phase("Starting the Docker daemon"):
-        _start()
+        with phase("Installing Docker") as progress:
+            names = ("docker.io", *([] if shutil.which("docker") else ["docker-cli"]))
+            install(*names, said=progress.update)
+    with phase("Starting the Docker daemon") as progress:
+        _start(progress.update)
 
 
 def wake_docker() -> bool:
@@ -73,8 +74,8 @@ def wake_docker() -> bool:
         return True
     if not (_ours_to_start() and shutil.which("dockerd")):
         return False
-    with phase("Starting the Docker daemon"):
-        _start()
+    with phase("Starting the Docker daemon") as progress:
+        _start(progress.update)
     return True
 
 
@@ -92,8 +93,11 @@ def cannot_install() -> str:
     return "" if os.geteuid() == 0 else "this user is not root"
 
 
-def install(*packages: str) -> None:
-    """Install Debian packages; PlatformError where this is not ours to do (no apt, not root)."""
+def install(*packages: str, said: Callable[[str], None]) -> None:
+    """Install Debian packages; PlatformError where this is not ours to do (no apt, not root).
+
+    `said` is told what apt says.
+    """
     names = " ".join(packages)
     if lack := cannot_install():
         raise PlatformError(
@@ -102,10 +106,11 @@ def install(*packages: str) -> None:
         )
     hint = f"look at the package sources of this machine, then try: apt-get install {names}"
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
-    run(["apt-get", "update", "-qq"], hint=hint, env=quiet)
+    run(["apt-get", "update", "-q"], hint=hint, env=quiet, said=said)
     known = run(["apt-cache", "pkgnames"], hint=hint).split()
     wanted = [name for name in packages if name in known] or list(packages)
-    run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *wanted], hint=hint, env=quiet)
+    command = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *wanted]
+    run(command, hint=hint, env=quiet, said=said)
 
 
 def lacks_sys_resource(status: str) -> bool:
@@ -133,7 +138,7 @@ def _check_rootless(info: Mapping[str, Any]) -> None:
         raise PlatformError("rootless Docker here may not limit memory, which kind needs", _ROOTLESS)
 
 
-def _start() -> None:
+def _start(said: Callable[[str], None]) -> None:
     # kind mounts it into the node; hosts without kernel modules lack the folder.
     Path("/lib/modules").mkdir(exist_ok=True)
     folder = paths.host()
@@ -157,6 +162,7 @@ def _start() -> None:
             raise PlatformError(f"dockerd ended at once: {last_line(log.read_text())}", f"see {log}")
         if time.monotonic() > end:
             raise PlatformError(f"dockerd did not answer within {START_LIMIT:.0f} s", f"see {log}")
+        said(f"process {daemon.pid} does not answer yet")
         time.sleep(0.2)  # a daemon's first answer cannot be watched for
 
 
@@ -191,16 +197,17 @@ def stop_docker() -> None:
         client.close()
         if busy:
             return
-        with phase("Stopping the Docker daemon that was started from here"):
-            _stop(pidfile)
+        with phase("Stopping the Docker daemon that was started from here") as progress:
+            _stop(pidfile, progress.update)
     pidfile.unlink()
 
 
-def _stop(pidfile: Path) -> None:
+def _stop(pidfile: Path, said: Callable[[str], None]) -> None:
     pid = int(pidfile.read_text())
     os.kill(pid, signal.SIGTERM)
     end = time.monotonic() + 30
     while _alive(pidfile) and time.monotonic() < end:
         with suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)  # started by this very command: it stays a zombie until somebody asks
+        said(f"process {pid} still runs")
         time.sleep(0.1)  # mostly not our child: there is nothing to wait on

@@ -4,7 +4,7 @@ import secrets
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,6 +25,11 @@ from local.shell import last_line
 
 ARGOCD = "argocd"
 READY_LIMIT = 180
+_PARTS = (
+    "deployment/argocd-redis",
+    "deployment/argocd-repo-server",
+    "statefulset/argocd-application-controller",
+)
 _FIELD_MANAGER = "--field-manager=delivery"
 _NAMES = "custom-columns=NAMESPACE:.metadata.namespace,NAME:.metadata.name"
 
@@ -57,8 +62,12 @@ def namespaces(cluster: KindCluster, pipeline: Pipeline, folder: Path) -> None:
         kubectl(cluster, *roles.AS_PLATFORM, "create", "-f", "-", text=policy.stream(missing))
 
 
-def argocd(kind: KindCluster, catalog: Catalog, cluster: Cluster) -> None:
-    """Argo CD core: our kustomization over the pinned version's own manifest; the gates' keys, and the projects."""
+def argocd(kind: KindCluster, catalog: Catalog, cluster: Cluster, said: Callable[[str], None]) -> None:
+    """Argo CD core: our kustomization over the pinned version's own manifest; the gates' keys, and the projects.
+
+    `said` is told what is applied or waited for.
+    """
+    said("its manifests")
     # First, and as somebody else: its volume shows a later change only after a minute, and upstream's own is empty.
     keyring = policy.keyring(ARGOCD, _certificates(cluster).values())
     apply(kind, "--field-manager=delivery-keyring", "-f", "-", text=policy.stream([keyring]))
@@ -67,11 +76,13 @@ def argocd(kind: KindCluster, catalog: Catalog, cluster: Cluster) -> None:
         shutil.copytree(cluster.root / "argocd" / "install", work)
         shutil.copyfile(catalog.argocd_manifest(), work / "core-install.yaml")
         apply(kind, "--force-conflicts", "-k", str(work))
+    said("until the API server knows Applications and AppProjects")
     kubectl(
         kind,
         *("wait", "--for=condition=Established", "--timeout=60s"),
         *("crd/applications.argoproj.io", "crd/appprojects.argoproj.io"),
     )
+    said("the projects of the environments")
     with as_seen_here(cluster) as folder:
         apply(
             kind, "--force-conflicts", "-k", f"{folder}/projects"
@@ -106,13 +117,13 @@ def _certificates(cluster: Cluster) -> dict[str, str]:
     return {one.name: keys.commit_key(cluster, one.gate)[1].read_text(encoding="ascii") for one in guarded}
 
 
-def wait_for_argocd(cluster: KindCluster) -> None:
-    """Return when Argo CD's parts are Ready; PlatformError with what is not after READY_LIMIT seconds."""
-    for part in (
-        "deployment/argocd-redis",
-        "deployment/argocd-repo-server",
-        "statefulset/argocd-application-controller",
-    ):
+def wait_for_argocd(cluster: KindCluster, said: Callable[[str], None]) -> None:
+    """Return when Argo CD's parts are Ready; PlatformError with what is not after READY_LIMIT seconds.
+
+    `said` is told which parts were not seen Ready yet.
+    """
+    for done, part in enumerate(_PARTS):
+        said(f"until Ready: {', '.join(one.partition('/')[2] for one in _PARTS[done:])}")
         kubectl(cluster, "-n", ARGOCD, "rollout", "status", part, f"--timeout={READY_LIMIT}s")
 
 

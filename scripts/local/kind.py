@@ -2,17 +2,19 @@
 
 import io
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
 from delivery.errors import PlatformError
-from delivery.parts import docker, values
+from delivery.parts import docker, tail, values
 from local import preload, tools
 from local.cluster import ADDRESS, Cluster
 from local.preload import Node
@@ -44,29 +46,41 @@ def handle(cluster: Cluster, node: Node | None = None) -> KindCluster:
         os.chdir(here)
 
 
-def create(cluster: Cluster, node: Node) -> KindCluster:
-    """Create the cluster, or take the one that is there if it is this checkout's and it works."""
+def create(cluster: Cluster, node: Node, said: Callable[[str], None] = lambda step: None) -> KindCluster:
+    """Create the cluster, or take the one that is there if it is this checkout's and it works.
+
+    `said` is told what kind does, in its own words.
+    """
     kind = handle(cluster, node)
     config, wanted = cluster.state / "kind.yaml", configuration(cluster)
     if exists(cluster):
         if _finished(cluster):
             _insist_on_ports(cluster, config, wanted)
+            said("until its node is Ready")
             _start(cluster, kind)
         else:
             delete(cluster)  # left half made by a run that was killed
     if not exists(cluster):
         (cluster.state / "owner").write_text(_CREATING)
     config.write_text(wanted)
+    log = cluster.state / "kind.log"
+    log.touch()
     try:
-        kind.create(config)
+        with tail.lines(log, lambda line: _step(line, said)):
+            kind.create(config)
     except subprocess.CalledProcessError:
-        log = cluster.state / "kind.log"
         raise PlatformError(
             f"kind create cluster failed: {last_line(log.read_text())}", f"see {log}"
         ) from None
     cluster.kubeconfig.chmod(0o600)
     (cluster.state / "owner").write_text(_node_id(cluster))
     return kind
+
+
+def _step(line: str, said: Callable[[str], None]) -> None:
+    # `• Preparing nodes 📦  ...` begins, and `✓ Preparing nodes 📦` has ended.
+    if found := re.match(r"• ([ -~]+)", line):
+        said(found[1].strip())
 
 
 def configuration(cluster: Cluster) -> str:

@@ -4,7 +4,7 @@ from delivery.progress import phase
 from local import pins, reach, room
 from local.catalog import ArgocdImages, Catalog
 from local.preload import Node
-from local.recipes import Recipe
+from local.recipes import Recipe, each
 
 
 class Online:
@@ -67,7 +67,8 @@ class Online:
             reach.pull([self.probe], progress.update)
             room.check(self.space, [self.probe])  # a VM can be looked into only now
             reach.pull(list(self._versions.values()), progress.update)
-        with phase("Building the Git server and Python's updates"):
-            for recipe in (self._base, self.gateway, self._python, self._catalog.python_build(self._python)):
-                recipe.build()
+        with phase("Building the Git server and Python's updates") as progress:
+            wanted = (self._base, self.gateway, self._python, self._catalog.python_build(self._python))
+            for recipe, said in each(wanted, progress.update):
+                recipe.build(said)
         self.node.make({pins.bare(self._versions[name]): self._versions[name] for name in pins.OF_ARGOCD})

@@ -71,6 +71,7 @@ class Node:
                 for name, digest in digests.items():
                     _name_by_digest(box, name, digest)
                 _pin(box, [*wanted, *(f"{REPOSITORY}/{name}@{digest}" for name, digest in digests.items())])
+                progress.update("committing it")
                 _stop_containerd(box)
                 _commit(box, self.name, digests)
                 for name, local in wanted.items():

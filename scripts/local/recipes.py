@@ -3,8 +3,9 @@
 import hashlib
 import io
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from delivery.parts import docker
@@ -38,18 +39,31 @@ class Recipe:
         """Whether it was already built on this Docker daemon."""
         return image_exists(self.tag)
 
-    def build(self) -> str:
-        """Build it unless it is there; its name."""
+    def build(self, said: Callable[[str], None] = lambda line: None) -> str:
+        """Build it unless it is there; its name. `said` is told what Docker says meanwhile."""
         if not self.exists():
-            docker.build(context(self.dockerfile, self.files()), self.tag, self.arguments)
+            docker.build(context(self.dockerfile, self.files()), self.tag, self.arguments, said)
         return self.tag
 
-    def prepare(self) -> None:
+    def prepare(self, said: Callable[[str], None] = lambda line: None) -> None:
         """Build what its stage `system` installs, ahead of the programs that come on top."""
         if not self.exists():
-            docker.build(
-                context(self.dockerfile, {}), f"{PREFIX}/{self.name}:system", self.arguments, target="system"
-            )
+            name = f"{PREFIX}/{self.name}:system"
+            docker.build(context(self.dockerfile, {}), name, self.arguments, said, target="system")
+
+
+def each(
+    recipes: Sequence[Recipe], said: Callable[[str], None]
+) -> Iterator[tuple[Recipe, Callable[[str], None]]]:
+    """One recipe after the other, each with what its Docker's lines go to: `said`, as `2 of 5: redis: Step 3/7`."""
+    for count, recipe in enumerate(recipes, 1):
+        step = f"{count} of {len(recipes)}: {recipe.name}"
+        said(step)
+        yield recipe, partial(_beneath, said, step)
+
+
+def _beneath(said: Callable[[str], None], step: str, line: str) -> None:
+    said(f"{step}: {line}")
 
 
 def image_exists(name: str) -> bool:

@@ -8,7 +8,7 @@ import base64
 import hashlib
 import secrets
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,14 @@ def network(cluster: Cluster) -> None:
         client.close()
 
 
-def start(cluster: Cluster, registry_image: str, gateway_image: str, folder: Path) -> None:
-    """Start both containers, or keep those that run; returns when both answer."""
+def start(
+    cluster: Cluster, registry_image: str, gateway_image: str, folder: Path, said: Callable[[str], None]
+) -> None:
+    """Start both containers, or keep those that run; returns when both answer.
+
+    `said` is told what is started, and then who does not answer yet.
+    """
+    said("the registry's container")
     login = credentials.create(cluster)
     client = docker.client()
     try:
@@ -52,6 +58,7 @@ def start(cluster: Cluster, registry_image: str, gateway_image: str, folder: Pat
         _connect(client, registry, _backend(cluster), ["registry"])
         config = {"etc/distribution/config.yml": (folder / "registry" / "config.yml").read_bytes()}
         registry.put_archive("/", tar.pack(config))
+        said("the Git server's container")
         gateway = _container(client, cluster, "gateway", gateway_image, {
             "network": cluster.name,
             "environment": {"REPOSITORY": cluster.repository, "BRANCH": cluster.pipeline.git.branch},
@@ -77,7 +84,7 @@ def start(cluster: Cluster, registry_image: str, gateway_image: str, folder: Pat
         ) from None
     finally:
         client.close()
-    _wait_for_answers(cluster, login)
+    _wait_for_answers(cluster, login, said)
 
 
 def remove(cluster: Cluster) -> None:
@@ -162,7 +169,7 @@ def htpasswd(logins: Iterable[Login]) -> bytes:
     return "".join(lines).encode()
 
 
-def _wait_for_answers(cluster: Cluster, login: credentials.Credentials) -> None:
+def _wait_for_answers(cluster: Cluster, login: credentials.Credentials, said: Callable[[str], None]) -> None:
     reader = login.registry[credentials.READER]
     asked = {
         f"http://{cluster.registry_host}/v2/": (reader.username, reader.password),
@@ -181,4 +188,4 @@ def _wait_for_answers(cluster: Cluster, login: credentials.Credentials) -> None:
             return wait.Reached(None)
 
         hint = f"docker logs {cluster.name}-gateway; docker logs {cluster.name}-registry"
-        wait.until("registry and Git server answer", look, _ANSWER_LIMIT, hint)
+        wait.until("registry and Git server answer", look, _ANSWER_LIMIT, hint, said=said)

@@ -2,10 +2,13 @@
 
 import os
 import subprocess
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from delivery.errors import PlatformError
+from delivery.parts import tail
 
 
 def run(
@@ -16,24 +19,25 @@ def run(
     cwd: Path | None = None,
     env: dict[str, str] | None = None,
     input: str | None = None,
+    said: Callable[[str], None] | None = None,
 ) -> str:
     """Run a program to its end and return its standard output.
 
-    `limit` is in seconds; `env` is added to the environment. Raises PlatformError with the last line
-    that the program said.
+    `limit` is in seconds; `env` is added to the environment. `said` is told each line while the program runs; its
+    standard error is then part of what is returned. Raises PlatformError with the last line that the program said.
     """
     name = Path(command[0]).name
+    options: dict[str, Any] = {
+        "cwd": cwd,
+        "env": {**os.environ, **(env or {})},
+        "input": input,
+        "stdin": None if input is not None else subprocess.DEVNULL,
+        "text": True,
+        "timeout": limit,
+    }
+    words = [str(part) for part in command]
     try:
-        done = subprocess.run(
-            [str(part) for part in command],
-            cwd=cwd,
-            env={**os.environ, **(env or {})},
-            input=input,
-            stdin=None if input is not None else subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=limit,
-        )
+        done = _heard(words, said, options) if said else subprocess.run(words, capture_output=True, **options)
     except FileNotFoundError:
         raise PlatformError(f"{name} is not installed", hint) from None
     except subprocess.TimeoutExpired:
@@ -41,6 +45,16 @@ def run(
     if done.returncode:
         raise PlatformError(f"{name} failed: {last_line(done.stderr or done.stdout)}", hint)
     return done.stdout
+
+
+def _heard(
+    command: Sequence[str], said: Callable[[str], None], options: dict[str, Any]
+) -> "subprocess.CompletedProcess[str]":
+    with tempfile.NamedTemporaryFile("w+", encoding="utf-8", errors="replace") as both:
+        with tail.lines(Path(both.name), said):
+            done = subprocess.run(command, stdout=both, stderr=subprocess.STDOUT, **options)
+        both.seek(0)
+        return subprocess.CompletedProcess(done.args, done.returncode, both.read(), "")
 
 
 def last_line(text: str) -> str:

@@ -66,14 +66,16 @@ def _up(cluster: Cluster, source: Online | Closed, meanwhile: Callable[[], None]
     with ThreadPoolExecutor(4) as pool:
         services.network(cluster)
         beside = pool.submit(_start_services, cluster, source, digests, meanwhile)
-        with phase(f"Creating cluster {cluster.name}"):
-            kind = kinds.create(cluster, source.node)
+        with phase(f"Creating cluster {cluster.name}") as progress:
+            kind = kinds.create(cluster, source.node, progress.update)
             install.trust_registry(cluster)
-        with phase("Installing Argo CD"):
+        with phase("Installing Argo CD") as progress:
             unpacked = pool.submit(preload.unpack, kinds.node_name(cluster), _FIRST)
+            progress.update("namespaces")
             install.namespaces(kind, pipeline, pipeline.root / "policy")
+            progress.update("unpacking its images")
             unpacked.result()
-            install.argocd(kind, images.catalog(), cluster)
+            install.argocd(kind, images.catalog(), cluster, progress.update)
             guards = (kind, images.catalog(), cluster, digests)
             guarded = pool.submit(admission.install, *guards)
             then = ("policy-controller", *pipeline.app.platform_images)
@@ -82,14 +84,18 @@ def _up(cluster: Cluster, source: Online | Closed, meanwhile: Callable[[], None]
         if cluster.first:
             kinds.publish_context(cluster)
         beside.result()
-        with phase("Waiting for Argo CD"):
+        with phase("Waiting for Argo CD") as progress:
+            progress.update(f"unpacking {', '.join(then)}")
             rest.result()
+            progress.update("applying what admission refuses")
             guarded.result()  # before the Applications: what is guarded is shut from the first sync on
             contexts.write(kind, cluster)
+            progress.update("until NetworkPolicy is enforced")
             network.wait(kind)  # and no pod of an environment runs before it is kept apart
+            progress.update("the Applications of the environments")
             install.applications(kind, cluster)
-            install.wait_for_argocd(kind)
-            admission.wait(*guards)
+            install.wait_for_argocd(kind, progress.update)
+            admission.wait(*guards, progress.update)
 
 
 def _start_services(
@@ -98,10 +104,13 @@ def _start_services(
     digests: dict[str, str],
     then: Callable[[], None],
 ) -> None:
-    with phase("Starting registry and Git server"):
-        services.start(cluster, source.registry, source.gateway.tag, cluster.root / "scripts" / "local")
+    with phase("Starting registry and Git server") as progress:
+        folder = cluster.root / "scripts" / "local"
+        services.start(cluster, source.registry, source.gateway.tag, folder, progress.update)
         cluster.publish(source.platform_images, *source.python_images)
+        progress.update("the checkout's history")
         seed.publish(cluster)
+        progress.update("the digests of the platform's images")
         seed.record_platform(cluster, digests)
     then()
 
@@ -123,9 +132,11 @@ def down(cluster: Cluster, force: bool = False) -> None:
     if answers:
         if not force:
             kinds.check_owner(cluster)
-        with phase(f"Removing cluster {cluster.name}"):
+        with phase(f"Removing cluster {cluster.name}") as progress:
             if kinds.exists(cluster):
+                progress.update("its node")
                 kinds.delete(cluster)
+            progress.update("registry and Git server, with their data")
             services.remove(cluster)
     shutil.rmtree(cluster.state, ignore_errors=True)
     host.stop_docker()

@@ -1,13 +1,12 @@
 """The Debian base of every image on a machine without a container registry: a slim debootstrap."""
 
 import shutil
-import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
-from delivery.errors import PlatformError
 from local import host, paths
-from local.shell import last_line, run
+from local.shell import run
 
 _HINT = "look at the Debian package sources of this machine, then run it again"
 _UNUSED = (
@@ -18,13 +17,13 @@ _UNUSED = (
 )
 
 
-def rootfs(suite: str) -> Path:
-    """A tar file with a minimal Debian, made once; whole or not there."""
+def rootfs(suite: str, said: Callable[[str], None] = lambda step: None) -> Path:
+    """A tar file with a minimal Debian, made once; whole or not there. `said` is told what debootstrap does."""
     made = paths.cache("debian", f"{suite}.tar")
     if made.exists():
         return made
     if not shutil.which("debootstrap"):
-        host.install("debootstrap")
+        host.install("debootstrap", said=said)
     made.parent.mkdir(parents=True, exist_ok=True)
     for left in made.parent.glob("tmp*"):
         shutil.rmtree(left)  # of a run that was killed
@@ -33,9 +32,8 @@ def rootfs(suite: str) -> Path:
         root = Path(folder, "root")
         mirror = [sources[0].split()[1]] if sources else []
         command = ["debootstrap", "--variant=minbase", suite, str(root), *mirror]
-        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=1800)
-        if done.returncode:
-            raise PlatformError(f"debootstrap failed: {last_line(done.stdout + done.stderr)}", _HINT)
+        run(command, hint=_HINT, limit=1800, said=lambda line: said(line.removeprefix("I: ")))
+        said("packing it")
         for unused in _UNUSED:
             shutil.rmtree(root / unused, ignore_errors=True)
             (root / unused).mkdir(mode=0o755)

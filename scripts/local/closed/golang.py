@@ -207,9 +207,8 @@ class Module:
         packages = [self.programs[name] for name in names]
         env = {**self._env(), "GOOS": platform.os, "GOARCH": platform.arch}
         go = self.go()
-        said("modules")
-        listed = run([go, "list", "-deps", *packages], hint=_HINT, limit=1800, cwd=self.folder, env=env)
-        total, count, tail = len(listed.splitlines()), 0, ""
+        left = _packages(go, packages, self.folder, env, said)
+        total, tail = len(left), ""
         command: list[str | Path] = [
             go,
             "build",
@@ -233,8 +232,9 @@ class Module:
             try:
                 for line in build.stderr or ():
                     tail = line if line.strip() else tail
-                    count += 1
-                    said(f"{min(count, total)} of {total} packages")
+                    left.discard(line.strip())
+                    # Those that Go has compiled before it does not name: then it links while some are left.
+                    said(f"{total - len(left)} of {total} packages" if left else "linking")
                 code = build.wait(BUILD_LIMIT)
             except BaseException:
                 build.terminate()
@@ -270,8 +270,9 @@ class Module:
             if candidate and _is_at_least(Path(candidate), found[1]):
                 return Path(candidate)
         lock = self.toolchain
-        with phase("Installing Go"):
-            run([sys.executable, "-m", "pip", "install", "-q", "--require-hashes", "-r", lock], hint=_HINT)
+        with phase("Installing Go") as progress:
+            pip = "-m pip install --disable-pip-version-check --progress-bar=off --require-hashes -r"
+            run([sys.executable, *pip.split(), lock], hint=_HINT, said=progress.update)
         if not _is_at_least(own, found[1]):
             raise PlatformError(
                 f"go.mod asks for Go {found[1]}, and what {lock.name} installs is not that new",
@@ -290,6 +291,24 @@ class Module:
             # The compiler may use memory to spare its garbage collector: an eighth less time.
             "GOGC": "400",
         }
+
+
+def _packages(
+    go: Path, wanted: list[str], folder: Path, env: dict[str, str], said: Callable[[str], None]
+) -> set[str]:
+    """All packages that programs are compiled of; their modules are downloaded for that, which `said` is told of."""
+    said("modules")
+    modules: set[str] = set()
+
+    def listen(line: str) -> None:
+        if line.startswith("go: downloading "):
+            modules.add(line)
+            said(f"{len(modules)} modules downloaded: {line.split()[2]}")
+
+    command = [str(go), "list", "-deps", *wanted]
+    listed = run(command, hint=_HINT, limit=1800, cwd=folder, env=env, said=listen)
+    # `unsafe` is in no file. What Go says besides has more than one word in a line.
+    return {line for line in listed.splitlines() if len(line.split()) == 1} - {"unsafe"}
 
 
 def _escaped(module: str) -> str:

@@ -1,6 +1,7 @@
 """The platform's images on a closed network: the same parts, built from Debian's and Go's registries."""
 
 import re
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ from local import platforms, room, store
 from local.catalog import KIND, ArgocdImages, Catalog
 from local.closed import debian
 from local.preload import REPOSITORY, Node
-from local.recipes import PREFIX, Recipe, content_stamp, image_exists
+from local.recipes import PREFIX, Recipe, content_stamp, each, image_exists
 from local.shell import run
 
 _HINT = "run it again: what was made is kept"
@@ -83,18 +84,19 @@ class Closed:
         node_is_there = image_exists(self.node.name)
         with ThreadPoolExecutor(1) as pool:
             programs = pool.submit(self._module.build_for_images, self._platform)
-            with phase("Preparing Debian"):
-                self._import_debian()
-                self.base.build()
+            with phase("Preparing Debian") as progress:
+                self._import_debian(progress.update)
+                self.base.build(progress.update)
             self._build(
                 [self._python, self._python_build, self._postgresql, self.gateway],
                 "Debian images",
             )
             if not node_is_there:
-                with phase("Preparing the node image"):
-                    self._redis.build()
-                    for recipe in (self.node_base, self.argocd, self._kube_proxy):
-                        recipe.prepare()
+                with phase("Preparing the node image") as progress:
+                    wanted = (self._redis, self.node_base, self.argocd, self._kube_proxy)
+                    for recipe, said in each(wanted, progress.update):
+                        make = recipe.build if recipe.name == self._redis.name else recipe.prepare
+                        make(said)
             programs.result()
         self._build(
             [self._program(name) for name in ("registry", "policy-controller")], "images that run alone"
@@ -119,13 +121,13 @@ class Closed:
 
     def _build(self, recipes: list[Recipe], what: str) -> None:
         with phase(f"Building {what}") as progress:
-            for count, recipe in enumerate(recipes, 1):
-                progress.update(f"{count} of {len(recipes)}: {recipe.name}")
-                recipe.build()
+            for recipe, said in each(recipes, progress.update):
+                recipe.build(said)
 
-    def _import_debian(self) -> None:
+    def _import_debian(self, said: Callable[[str], None]) -> None:
         if not image_exists(self.debootstrap):
-            rootfs = debian.rootfs(self._suite)
+            rootfs = debian.rootfs(self._suite, said)
+            said("docker import")
             run(["docker", "import", rootfs, self.debootstrap], hint=_HINT)
 
     def _on_base(self, name: str) -> Recipe:

@@ -34,8 +34,8 @@ __all__ = ["daemon"]  # a fixture
 def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine on which everything could be installed, and nothing must be."""
     monkeypatch.setattr(host, "cannot_install", lambda: "")
-    monkeypatch.setattr(host, "install", lambda *names: pytest.fail(f"it installs {names}"))
-    monkeypatch.setattr(host, "_start", lambda: pytest.fail("it starts a daemon"))
+    monkeypatch.setattr(host, "install", lambda *names, said: pytest.fail(f"it installs {names}"))
+    monkeypatch.setattr(host, "_start", lambda said: pytest.fail("it starts a daemon"))
 
 
 def raising(error: Exception) -> Any:
@@ -56,21 +56,28 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
 
 
 def test_down_starts_the_daemon_that_a_restart_stopped(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, details: dict[str, list[str]]
 ) -> None:
-    """After a restart of the machine no daemon answers, but its containers are there: `down` removes them."""
+    """After a restart of the machine no daemon answers, but its containers are there: `down` removes them.
+
+    It says which of them it is at.
+    """
     answers = iter([False, True])
     did: list[str] = []
     monkeypatch.setattr(host, "docker_answers", lambda: next(answers))
     monkeypatch.setattr(host, "_ours_to_start", lambda: True)
     monkeypatch.setattr(shutil, "which", lambda program: f"/usr/bin/{program}")
-    monkeypatch.setattr(host, "_start", lambda: did.append("start"))
+    monkeypatch.setattr(host, "_start", lambda said: did.append("start"))
     monkeypatch.setattr(host, "stop_docker", lambda: did.append("stop"))
     monkeypatch.setattr(kinds, "exists", lambda cluster: True)
     monkeypatch.setattr(kinds, "delete", lambda cluster: did.append("delete"))
     monkeypatch.setattr(services, "remove", lambda cluster: did.append("remove"))
     up.down(cluster, force=True)
     assert did == ["start", "delete", "remove", "stop"]
+    assert details[f"Removing cluster {cluster.name}"] == [
+        "its node",
+        "registry and Git server, with their data",
+    ]
     assert not cluster.state.exists()
 
 
@@ -90,9 +97,10 @@ def test_a_daemon_that_this_command_started_is_stopped_at_once(
     monkeypatch.setattr(host, "_alive", lambda pidfile: Path("/proc", pidfile.read_text(), "comm").exists())
     with subprocess.Popen(["sleep", "60"]) as child:
         (tmp_path / "pid").write_text(str(child.pid))
-        begin = time.monotonic()
-        host._stop(tmp_path / "pid")
+        begin, told = time.monotonic(), set[str]()
+        host._stop(tmp_path / "pid", told.add)
         assert time.monotonic() - begin < 20
+    assert told == {f"process {child.pid} still runs"}
 
 
 @pytest.mark.usefixtures("untouched")
@@ -153,7 +161,7 @@ def test_where_packages_can_be_installed(
     assert host.cannot_install() == reason
     if reason:
         with pytest.raises(PlatformError, match=f"debootstrap is needed.*{reason}") as refused:
-            host.install("debootstrap")
+            host.install("debootstrap", said=print)
         assert "install debootstrap" in refused.value.hint
 
 
