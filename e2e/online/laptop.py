@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -157,8 +157,8 @@ def _image() -> str:
     """The machine's root file system: a debootstrap of another release than the platform's, with Docker from it."""
     start = f"{NAME}/{SUITE}:debootstrap"
     if not image_exists(start):
-        with phase(f"Preparing a laptop with Debian {SUITE}"):
-            _debootstrap(start)
+        with phase(f"Preparing a laptop with Debian {SUITE}") as progress:
+            _debootstrap(start, progress.update)
     bounded = '#!/bin/sh\nexec python3 -IS /usr/local/lib/runc/runc_bounded.py /usr/sbin/runc "$@"\n'
     files: dict[str, Path | bytes] = {
         "host.crt": _CA,
@@ -168,11 +168,11 @@ def _image() -> str:
     text = (HERE / "laptop.Dockerfile").read_text(encoding="utf-8")
     stamp = bounded + content_stamp(_CA, Path(runc_bounded.__file__))
     recipe = Recipe("laptop", text, {"TRIXIE": start}, lambda: files, stamp)
-    with phase("Installing the laptop"):
-        return recipe.build()
+    with phase("Installing the laptop") as progress:
+        return recipe.build(progress.update)
 
 
-def _debootstrap(name: str) -> None:
+def _debootstrap(name: str, said: Callable[[str], None]) -> None:
     hint = "look at this machine's Debian package sources"
     listed = run(["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"], hint=hint)
     mirror = next(uri for uri in listed.split() if "security" not in uri)
@@ -180,7 +180,7 @@ def _debootstrap(name: str) -> None:
     with tempfile.TemporaryDirectory(dir=paths.cache()) as folder:
         root = Path(folder, "root")
         command = ["debootstrap", "--variant=minbase", "--include=ca-certificates", SUITE, str(root), mirror]
-        run(command, hint=hint, limit=1800)
+        run(command, hint=hint, limit=1800, said=said)
         packed = Path(folder, "root.tar")
         run(["tar", "--numeric-owner", "-C", root, "-cf", packed, "."], hint=hint)
         run(["docker", "import", packed, name], hint=hint)

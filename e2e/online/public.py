@@ -2,8 +2,6 @@
 
 import gzip
 import hashlib
-import os
-import subprocess
 from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
@@ -16,7 +14,8 @@ from local import images, paths, pins, platforms, released
 from local.catalog import KIND
 from local.closed.images import Closed
 from local.preload import Node
-from local.recipes import Files, Recipe, content_stamp
+from local.recipes import Files, Recipe, content_stamp, each
+from local.shell import run
 
 HERE = Path(__file__).resolve().parent
 _CONTAINERD = ("containerd", "containerd-shim-runc-v2", "ctr")
@@ -37,9 +36,8 @@ class Public:
         recipes = {name: self._recipe(name, base) for name in ("python", "postgres", "registry", "redis")}
         recipes["policy-controller"] = self._recipe("policy-controller", "")
         with phase("Building the public images") as progress:
-            for recipe in recipes.values():
-                progress.update(recipe.name)
-                recipe.build()
+            for recipe, said in each(list(recipes.values()), progress.update):
+                recipe.build(said)
         node = self._node()
         made = {recipe.name.removeprefix("public-"): recipe.tag for recipe in recipes.values()}
         return {
@@ -121,8 +119,8 @@ class Public:
         text = (HERE / "images" / "node.Dockerfile").read_text(encoding="utf-8")
         stamp = content_stamp(HERE / "node") + self._catalog.module.key
         base = Recipe("public-node", text, {"NODE": self._closed.node_base.build()}, files, stamp)
-        with phase("Building kind's node image"):
-            base.build()
+        with phase("Building kind's node image") as progress:
+            base.build(progress.update)
         node = Node(base.tag, {}, stamp="public")
         node.make({name: recipe.build() for name, recipe in self._closed.control_plane().items()})
         return node.name
@@ -142,12 +140,8 @@ def _containerd(go: Path) -> Path:
         }
         tags = "no_aufs no_zfs no_btrfs no_devmapper"
         packages = [f"github.com/containerd/containerd/v2/cmd/{name}" for name in _CONTAINERD]
-        with phase("Compiling containerd"):
-            subprocess.run(
-                [go, "build", "-tags", tags, "-ldflags=-s -w", "-o", f"{made}/", *packages],
-                cwd=HERE / "node",
-                env={**os.environ, **environment},
-                check=True,
-                timeout=1800,
-            )
+        with phase("Compiling containerd") as progress:
+            command = [str(go), "build", "-v", "-tags", tags, "-ldflags=-s -w", "-o", f"{made}/", *packages]
+            node, hint = HERE / "node", "look at the Go proxy and the space that is left"
+            run(command, hint=hint, limit=1800, cwd=node, env=environment, said=progress.update)
     return made
