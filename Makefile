@@ -81,23 +81,40 @@ $(shell [ "$$(cat .venv/place 2>/dev/null)" = "$$(pwd -P)" ] && $(BIN)/python -c
 	@$(PYTHON) -c '$(SUPPORTED)' 2>/dev/null \
 	  || { echo "error: python3 of version 3.11, 3.12, 3.13 or 3.14 is needed" >&2; \
 	       echo "hint: install one (macOS: brew install python@3.13), or: make PYTHON=/path/to/python3" >&2; exit 4; }
-	@echo " • Preparing the virtual environment"
-	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq python3-venv >/dev/null; } \
+	@$(STEP) "1 of 4: a Python of its own"
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { [ "$$(id -u)" = 0 ] && { $(STEP) "1 of 4: apt-get install python3-venv"; } \
+	    && apt-get update -qq && apt-get install -y -qq python3-venv >/dev/null; } \
 	  || { echo "error: this python3 has no venv module" >&2; echo "hint: Debian, Ubuntu: apt-get install python3-venv" >&2; exit 4; }
 	@[ "$$(cat .venv/place 2>/dev/null)" = "$$(pwd -P)" ] && $(BIN)/python -c 'import pip' 2>/dev/null \
 	  || { $(PYTHON) -m venv --clear .venv && pwd -P >.venv/place; }
-	@sed -n '/^uv==/,/^ *#/p' requirements.lock >.venv/uv.lock && $(PIP) --require-hashes -r .venv/uv.lock
-	@$(UV) 2>.venv/uv.log || $(PIP) --require-hashes -r requirements.lock
-	@$(PIP) --no-deps --no-build-isolation --editable .
+	@$(STEP) "2 of 4: uv"
+	@sed -n '/^uv==/,/^ *#/p' requirements.lock >.venv/uv.lock && $(PIP) --quiet --require-hashes -r .venv/uv.lock
+	@$(STEP) "3 of 4: the packages of requirements.lock"
+	@$(UV) $(if $(QUIET),2>.venv/uv.log) \
+	  || { $(STEP) "3 of 4: the packages of requirements.lock, by pip"; $(PIP) $(QUIET) --require-hashes -r requirements.lock; }
+	@$(STEP) "4 of 4: delivery itself"
+	@$(PIP) --quiet --no-deps --no-build-isolation --editable .
 	@$(BIN)/python -m compileall -q scripts  # also where PYTHONDONTWRITEBYTECODE is set
 	@touch $@
+	@took=$$(($$(date +%s) - $(BEGAN))); echo " ✓ $(PREPARING) ($$took s)"; \
+	  [ $$took -lt 3 ] || { mkdir -p "$(CACHE)" && echo $$took >"$(CACHE)/venv.seconds"; } 2>/dev/null || :
 
 # What the bench alone needs, for whoever runs it.
 .venv/bench: .venv/ready requirements-bench.lock
-	@$(PIP) --require-hashes -r requirements-bench.lock
+	@echo " • $(PREPARING): what the bench needs"
+	@$(PIP) $(QUIET) --require-hashes -r requirements-bench.lock
 	@touch $@
 
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PREPARING := Preparing the virtual environment
+# On a terminal uv and pip draw how far they are.
+QUIET := $(shell [ -t 2 ] || echo --quiet)
+# There each step has the time left beside it, if it takes as long as the last time and that is known.
+BEGAN := $(shell date +%s)
+CACHE = $${XDG_CACHE_HOME:-$$HOME/.cache}/delivery
+STEP = step() { left=$$(($$(sed -n '1s/^[1-9][0-9]\{0,3\}$$/&/p' "$(CACHE)/venv.seconds" 2>/dev/null)+0 + $(BEGAN) - $$(date +%s))); \
+  about=; [ -n "$(QUIET)" ] || [ $$left -le 0 ] || about=" (about $$left s left)"; echo " • $(PREPARING): $$1$$about"; }; step
+
+PIP := $(BIN)/python -m pip install --disable-pip-version-check
 # A fifth of pip's time. It knows no index that pip alone was told of: there, and where it fails, pip does it all.
 UV = ! $(BIN)/python -m pip config list | grep -q index && UV_SYSTEM_CERTS=1 UV_HTTP_TIMEOUT=20 \
-  $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.lock
+  $(BIN)/uv pip install $(QUIET) --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.lock

@@ -1,6 +1,7 @@
 """The Makefile on machines that are not this one: another python3, a moved folder, a space in its name."""
 
 import os
+import pty
 import re
 import subprocess
 import sys
@@ -11,14 +12,17 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def make(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """`make` in a folder, by the shell's own rules."""
+def environment(**changed: str) -> dict[str, str]:
+    """Not the variables of the `make` that runs these tests: `make test PYTHON=…` hands them all down."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS", "PYTHON"))} | changed
+
+
+def make(folder: Path, *arguments: str, **changed: str) -> subprocess.CompletedProcess[str]:
+    """`make` in a folder, by the shell's own rules; how long it takes here is not kept for the user."""
     return subprocess.run(
         ["make", *arguments],
         cwd=folder,
-        # Not the variables of the `make` that runs these tests: `make test PYTHON=…` hands them all down.
-        env={k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS", "PYTHON"))}
-        | environment,
+        env=environment(**{"XDG_CACHE_HOME": f"{folder}/cache"} | changed),
         capture_output=True,
         text=True,
         encoding="utf-8",
@@ -119,3 +123,74 @@ def test_who_installs_the_packages(checkout: Path, uv: int, settings: str, by_pi
     tried = [] if settings else [("uv", "requirements.lock")]
     assert names == [("pip", ".venv/uv.lock"), *tried, *([("pip", "requirements.lock")] if by_pip else [])]
     assert (checkout / ".venv" / "uv.lock").read_text("utf-8") == "uv==2 \\\n    --hash=sha256:1\n    # via\n"
+
+
+@pytest.fixture
+def bare(checkout: Path) -> Path:
+    """The same before its packages are in place, with a uv that says by which options it was called."""
+    (checkout / ".venv" / "ready").unlink()
+    (checkout / "requirements.lock").write_text("uv==2 \\\n    --hash=sha256:1\n    # via\n")
+    binaries = checkout / ".venv" / "bin"
+    (binaries / "python").unlink()
+    program(binaries, "python", ":")
+    program(binaries, "uv", 'echo "uv draws" >&2; echo "$*" >asked')
+    return checkout
+
+
+STEPS = [
+    " • Preparing the virtual environment: 1 of 4: a Python of its own",
+    " • Preparing the virtual environment: 2 of 4: uv",
+    " • Preparing the virtual environment: 3 of 4: the packages of requirements.lock",
+    " • Preparing the virtual environment: 4 of 4: delivery itself",
+]
+
+
+def test_the_steps_of_the_virtual_environment(bare: Path, tmp_path: Path) -> None:
+    """In a log each step is a line, uv is silent, and how long it took is kept for the next time."""
+    cache = tmp_path / "a cache"
+    program(bare / ".venv" / "bin", "uv", 'echo "uv draws" >&2; echo "$*" >asked; sleep 3.1')
+    done = make(bare, ".venv/ready", XDG_CACHE_HOME=str(cache))
+    assert (done.returncode, done.stderr) == (0, "")
+    *steps, end = done.stdout.splitlines()
+    assert steps == STEPS
+    assert re.fullmatch(r" ✓ Preparing the virtual environment \(\d+ s\)", end)
+    assert int((cache / "delivery" / "venv.seconds").read_text()) >= 3
+    assert (bare / ".venv" / "uv.log").read_text() == "uv draws\n"
+    assert "--quiet" in (bare / "asked").read_text().split()
+
+
+@pytest.mark.parametrize(
+    ("kept", "left"),
+    [("95\n", True), ("", False), ("long\n", False), ("08\n", False), ("1e3\n95\n", False), (None, False)],
+)
+def test_the_virtual_environment_on_a_terminal(
+    bare: Path, tmp_path: Path, kept: str | None, left: bool
+) -> None:
+    """On a terminal uv draws how far it is, and the time left of an earlier run is shown, unless that is damaged."""
+    cache = tmp_path / "cache"
+    file = cache / "delivery" / "venv.seconds"
+    if kept is not None:
+        file.parent.mkdir(parents=True)
+        file.write_text(kept)
+    else:
+        cache.write_text("a file, where the folder should be")
+    shown, terminal = pty.openpty()
+    try:
+        done = subprocess.run(
+            ["make", ".venv/ready"],
+            cwd=bare,
+            env=environment(XDG_CACHE_HOME=str(cache)),
+            stdout=subprocess.PIPE,
+            stderr=terminal,
+            text=True,
+            encoding="utf-8",
+        )
+    finally:
+        os.close(terminal)
+        drawn = os.read(shown, 65536)
+        os.close(shown)
+    assert (done.returncode, drawn) == (0, b"uv draws\r\n")
+    assert "--quiet" not in (bare / "asked").read_text().split()
+    steps = done.stdout.splitlines()[:-1]
+    assert [re.sub(r" \(about 9\d s left\)$", "", one) for one in steps] == STEPS
+    assert all(one.endswith("s left)") is left for one in steps)
