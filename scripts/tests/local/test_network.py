@@ -92,7 +92,9 @@ def test_the_built_node_hands_its_packets_to_what_runs_on_it() -> None:
 def test_the_units_own_commands_load_the_rules_and_take_them_away() -> None:
     """A word in the wrong place loads nothing, without an error: then every pod would reach every other."""
     unit = (NODE / "etc/systemd/system/network-policies.service").read_text()
-    start, stop = ("\n".join(re.findall(rf"^Exec{verb}=(.*)$", unit, re.M)) for verb in ("Start", "Stop"))
+    start, stop = (
+        "\n".join(re.findall(rf"^Exec{verb}=-?(.*)$", unit, re.M)) for verb in ("StartPre", "StopPost")
+    )
     script = f"set -e\n{start}\niptables-save -t mangle\necho then\n{stop}\niptables-save -t mangle\n"
     done = subprocess.run(
         ["unshare", "--net", "sh", "-c", script.replace(" /etc/", f" {NODE}/etc/")],
@@ -106,3 +108,35 @@ def test_the_units_own_commands_load_the_rules_and_take_them_away() -> None:
     assert "-A POSTROUTING -j NETWORK-POLICIES" in loaded
     assert "-A NETWORK-POLICIES -j NFQUEUE --queue-num 98" in loaded
     assert "NETWORK-POLICIES" not in left
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not (shutil.which("nft") and shutil.which("unshare")),
+    reason="a network of its own, and a table in it, need root and nftables",
+)
+def test_the_table_that_would_cost_packets_is_held_as_long_as_the_unit_runs() -> None:
+    """Nobody adds a chain to it, nor makes it anew: with a chain that goes, the kernel drops what waits for a verdict."""
+    unit = (NODE / "etc/systemd/system/network-policies.service").read_text()
+    (start,) = re.findall(r"^ExecStart=(.*)$", unit, re.M)
+    (table,) = re.findall(
+        r"^add table inet (\S+)", (NODE / "etc/network-policies/held.nft").read_text(), re.M
+    )
+    assert table == "kube-network-policies"  # what the program calls its own
+    held = start.replace(" /etc/", f" {NODE}/etc/").replace("sleep infinity", "sleep 5")
+    script = f"""
+    {held} & until nft list table inet {table}; do kill -0 $! || exit; sleep 0.05; done
+    nft add chain inet {table} postrouting && echo added
+    nft 'delete table inet {table}; add table inet {table}' && echo made anew
+    kill $!
+    """
+    done = subprocess.run(
+        ["unshare", "--net", "--pid", "--fork", "--kill-child", "sh", "-c", script],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=30,
+    )
+    assert f"table inet {table}" in done.stdout, done.stderr
+    assert "Operation not permitted" in done.stderr
+    assert "added" not in done.stdout
+    assert "made anew" not in done.stdout
