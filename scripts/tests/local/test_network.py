@@ -115,7 +115,7 @@ def test_the_units_own_commands_load_the_rules_and_take_them_away() -> None:
     reason="a network of its own, and a table in it, need root and nftables",
 )
 def test_the_table_that_would_cost_packets_is_held_as_long_as_the_unit_runs() -> None:
-    """Nobody adds a chain to it, nor makes it anew: with a chain that goes, the kernel drops what waits for a verdict."""
+    """Nobody adds a chain to it or makes it anew: with one that goes, the kernel drops what waits for a verdict."""
     unit = (NODE / "etc/systemd/system/network-policies.service").read_text()
     (start,) = re.findall(r"^ExecStart=(.*)$", unit, re.M)
     (table,) = re.findall(
