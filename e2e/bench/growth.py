@@ -90,19 +90,15 @@ def _busy(checkout: Checkout) -> float:
 
 def _used(checkout: Checkout) -> float:
     """Seconds of a processor that they have used so far, as the node counts them."""
-    total = 0.0
-    pods: list[dict[str, Any]] = checkout.get("pods", "-n", "argocd")["items"]
-    for pod in pods:
-        name = str(pod["metadata"]["name"])
-        if name.startswith(_ARGOCD):
-            total += _processor_seconds(checkout, name)
-    return total
-
-
-def _processor_seconds(checkout: Checkout, pod: str) -> float:
     node = checkout.get("nodes")["items"][0]["metadata"]["name"]
     text = checkout.kubectl("get", "--raw", f"/api/v1/nodes/{node}/proxy/metrics/resource").stdout
-    for line in text.splitlines():
+    pods: list[dict[str, Any]] = checkout.get("pods", "-n", "argocd")["items"]
+    names = [name for pod in pods if (name := str(pod["metadata"]["name"])).startswith(_ARGOCD)]
+    return sum(_processor_seconds(text, name) for name in names)
+
+
+def _processor_seconds(metrics: str, pod: str) -> float:
+    for line in metrics.splitlines():
         if line.startswith("pod_cpu_usage_seconds_total{") and f'pod="{pod}"' in line:
             return float(line.partition("} ")[2].split()[0])
     raise NotReached(
