@@ -58,8 +58,9 @@ _KINDS = (
     "/apis/policy.sigstore.dev/v1beta1/clusterimagepolicies",
     "/apis/argoproj.io/v1alpha1/appprojects",
 )
-# Of these a deployment changes none, also in the environments' namespaces.
+# Also in the environments' namespaces, but for what Argo CD brought there.
 _THERE_TOO = ("secrets", "serviceaccounts", "roles", "rolebindings")
+_BROUGHT = "argocd.argoproj.io/tracking-id"
 _APPLICATIONS = "/apis/argoproj.io/v1alpha1/namespaces/argocd/applications"
 _VERSIONS_ALONE = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
 _UNREADABLE = (DeliveryError, DockerException, ApiException, ConfigException, HTTPError, OSError, ValueError)
@@ -149,7 +150,8 @@ def _objects(cluster: Cluster) -> dict[str, dict[str, str]]:
                 path: {
                     _name(one): _object_version(one)
                     for one in items
-                    if path.endswith(_THERE_TOO) or one["metadata"].get("namespace") not in environments
+                    if one["metadata"].get("namespace") not in environments
+                    or (path.endswith(_THERE_TOO) and not _brought(one))
                 }
                 for path, items in zip(_KINDS, lists, strict=True)
             }
@@ -171,6 +173,10 @@ def _list(client: ApiClient, path: str, accept: str) -> list[dict[str, Any]]:
         _request_timeout=_SECONDS,
     )
     return list(json.loads(answer.data)["items"])
+
+
+def _brought(one: dict[str, Any]) -> bool:
+    return _BROUGHT in one["metadata"].get("annotations", {})
 
 
 def _name(one: dict[str, Any]) -> str:

@@ -105,6 +105,19 @@ def test_nothing_changed(platform: Platform) -> None:
     assert (platform.cluster.state / "as-left.json").stat().st_mode & 0o777 == 0o600
 
 
+def test_the_first_release_changed_nothing(platform: Platform) -> None:
+    """What Argo CD brings into an environment is the release's, also where `up` makes the same kind there."""
+    brought = _object(
+        "app", "prod", annotations={"argocd.argoproj.io/tracking-id": "app:/ServiceAccount:prod/app"}
+    )
+    platform.lists["/api/v1/serviceaccounts"] = [brought]
+    assert as_left.holds(platform.cluster)
+
+
+def account_by_hand(platform: Platform) -> None:
+    platform.lists["/api/v1/serviceaccounts"] = [_object("mallory", "prod")]
+
+
 def lock_off(platform: Platform) -> None:
     platform.lists[POLICIES].clear()
 
@@ -175,7 +188,7 @@ def killed_up(platform: Platform) -> None:
     [
         *(lock_off, lock_changed, lock_made_anew, rights_changed, parameters, application_gone),
         *(argocd_scaled, registry_stopped, node_restarted, container_gone, newer_image, key_gone),
-        *(no_login, long_ago, half_written, killed_up),
+        *(no_login, long_ago, half_written, killed_up, account_by_hand),
     ],
 )
 def test_whatever_changed_is_seen(platform: Platform, change: Callable[[Platform], None]) -> None:
