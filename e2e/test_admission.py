@@ -15,7 +15,7 @@ import pytest
 from delivery import pipeline as pipelines
 from delivery import roles
 from delivery.build import provenance
-from delivery.parts.admission import refusal
+from delivery.parts.admission import denial, refusal
 from delivery.parts.registry import Manifest, connect
 from delivery.pipeline import BUILD
 from delivery.signed import statements
@@ -361,14 +361,15 @@ def test_a_commit_with_an_untested_digest_is_refused_where_argo_cd_shows_it(
 
 
 def _said(platform: Checkout, environment: str, commit: str) -> str:
-    """What Argo CD says about an environment's sync to a commit, once it has given up."""
+    """What Argo CD says about an environment's sync to a commit, once it has given up or was refused."""
     name = platform.pipeline.environment(environment).application
 
     def look() -> Reached[str] | Pending:
         state = platform.get("application", name, "-n", "argocd")["status"].get("operationState", {})
+        message = str(state.get("message", "nothing yet"))
+        # Refused, it asks again in its own time; the answer will be the same.
+        ended = state.get("phase") in ("Failed", "Error", "Succeeded") or denial(message)
         here = state.get("operation", {}).get("sync", {}).get("revision") == commit
-        if here and state["phase"] in ("Failed", "Error", "Succeeded"):
-            return Reached(str(state.get("message", "")))
-        return Pending(str(state.get("message", "nothing yet")))
+        return Reached(message) if here and ended else Pending(message)
 
     return until(f"Argo CD gives up {commit[:12]}", look, 90, "kubectl -n argocd get application -o yaml")

@@ -1,4 +1,4 @@
-"""The cluster's network: what keeps pods apart by the NetworkPolicies, waited for and looked at."""
+"""The cluster's network: what keeps pods apart by the NetworkPolicies, and what answers for names."""
 
 from pytest_kind import KindCluster
 
@@ -9,11 +9,34 @@ from local import install
 ENFORCERS = ("daemonset/kindnet", "daemonset/kube-network-policies")
 READY_LIMIT = 120
 _NAMESPACE = "kube-system"
+_DNS = "deployment/coredns"
+# kubeadm asks for two, and looks every 10 s whether they answer: the first look is always too early. Whoever asks for
+# a name meanwhile, Argo CD for one, waits 5 s before it asks again.
+_ONE_SOON = """
+spec:
+  replicas: 1
+  template:
+    spec:
+      containers:
+        - name: coredns
+          readinessProbe:
+            periodSeconds: 1
+            failureThreshold: 30
+"""
+
+
+def name_soon(kind: KindCluster) -> None:
+    """Have one CoreDNS for the one node, Ready as soon as it answers. Changes nothing where that was said before."""
+    install.kubectl(kind, "-n", _NAMESPACE, "patch", _DNS, "--patch", _ONE_SOON)
 
 
 def wait(kind: KindCluster) -> None:
-    """Return when NetworkPolicy is enforced on every node; PlatformError when it is not after READY_LIMIT seconds."""
+    """Return when NetworkPolicy is enforced on every node and names are answered for.
+
+    PlatformError when they are not after READY_LIMIT seconds.
+    """
     _ready(kind, READY_LIMIT)
+    _rolled_out(kind, _DNS, READY_LIMIT)
 
 
 def seen(kind: KindCluster) -> str:
@@ -29,12 +52,15 @@ def _ready(kind: KindCluster, seconds: int) -> str:
             "make it anew, without its data: delivery down, then delivery up",
         )
     name = found.split()[0].rpartition("/")[2]
-    what = ("-n", _NAMESPACE, "rollout", "status", f"daemonset/{name}", f"--timeout={seconds}s")
     try:
-        install.kubectl(kind, *what)
+        _rolled_out(kind, f"daemonset/{name}", seconds)
     except PlatformError as error:
         hint = f"see why: kubectl -n {_NAMESPACE} logs daemonset/{name}"
         raise PlatformError(
             f"{name}, which enforces NetworkPolicy, is not ready: {error.message}", hint
         ) from None
     return name
+
+
+def _rolled_out(kind: KindCluster, what: str, seconds: int) -> None:
+    install.kubectl(kind, "-n", _NAMESPACE, "rollout", "status", what, f"--timeout={seconds}s")

@@ -69,6 +69,7 @@ def _up(cluster: Cluster, source: Online | Closed, meanwhile: Callable[[], None]
         with phase(f"Creating cluster {cluster.name}") as progress:
             kind = kinds.create(cluster, source.node, progress.update)
             install.trust_registry(cluster)
+            network.name_soon(kind)
         with phase("Installing Argo CD") as progress:
             unpacked = pool.submit(preload.unpack, kinds.node_name(cluster), _FIRST)
             progress.update("namespaces")
@@ -90,7 +91,7 @@ def _up(cluster: Cluster, source: Online | Closed, meanwhile: Callable[[], None]
             progress.update("applying what admission refuses")
             guarded.result()  # before the Applications: what is guarded is shut from the first sync on
             contexts.write(kind, cluster)
-            progress.update("until NetworkPolicy is enforced")
+            progress.update("until NetworkPolicy is enforced, and names are answered for")
             network.wait(kind)  # and no pod of an environment runs before it is kept apart
             progress.update("the Applications of the environments")
             install.applications(kind, cluster)
