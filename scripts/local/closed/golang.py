@@ -288,7 +288,7 @@ class Module:
             "GOWORK": "off",  # a go.work above the checkout would name other modules
             "GOMODCACHE": str(self._sources()),
             "GOCACHE": str(paths.cache("go", "build")),
-            # The compiler collects no garbage before it has so much of it: a fifth less time. Two run at once on two cores.
+            # Each compiler, one a core, collects no garbage before it has so much of it: a fifth less time.
             "GOGC": "off",
             "GOMEMLIMIT": "768MiB",
         }
