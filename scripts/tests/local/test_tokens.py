@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from delivery.lock import alone
 from delivery.parts.registry import LoginRefused, Manifest, Registry
 from delivery.site import ImageRepository
+from local import paths
 from local.catalog import Catalog
 from scripts.tests.shelf import serving_registry
 from scripts.tests.tokens import ISSUER, SERVICE, Authority, Door, log_in
@@ -69,21 +71,23 @@ def token_registry(folder: Path) -> Path:
     text = (module.folder / "registry" / "main.go").read_text()
     (folder / "main.go").write_text(text.replace("auth/htpasswd", "auth/token"))
     made = folder / "registry-with-tokens"
-    subprocess.run(
-        [
-            module.go(),
-            "build",
-            "-gcflags=all=-dwarf=false",
-            "-ldflags",
-            "-s -w",
-            "-o",
-            made,
-            folder / "main.go",
-        ],
-        cwd=module.folder,
-        env={**os.environ, **module._env()},
-        check=True,
-        capture_output=True,
-        timeout=300,
-    )
+    # As a compilation of `up`: another one drops the sources when it is through.
+    with alone(paths.cache("programs", "lock"), "another compilation on this machine", 300.0):
+        subprocess.run(
+            [
+                module.go(),
+                "build",
+                "-gcflags=all=-dwarf=false",
+                "-ldflags",
+                "-s -w",
+                "-o",
+                made,
+                folder / "main.go",
+            ],
+            cwd=module.folder,
+            env={**os.environ, **module._env()},
+            check=True,
+            capture_output=True,
+            timeout=300,
+        )
     return made
