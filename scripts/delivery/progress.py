@@ -26,6 +26,8 @@ from delivery import durations
 
 _SAY_EVERY = 30.0  # seconds, where nothing can be drawn
 _SPEAKER = "phases"  # the name of the one thread that says so
+_LONGEST = 120  # characters of a detail
+_COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -65,7 +67,9 @@ class Phase:
 
     def update(self, detail: str) -> None:
         """Say how far the phase is, for example `1200 of 3500 packages`, or `2 of 5: python`."""
-        self.detail = " ".join(detail.split())
+        # What other programs say is coloured, and may be a whole script.
+        plain = " ".join(_COLOURS.sub("", detail).split())
+        self.detail = plain if len(plain) <= _LONGEST else f"{plain[:_LONGEST]}…"
 
     def end(self, mark: str) -> None:
         """Leave the line that stays."""

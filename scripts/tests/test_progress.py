@@ -255,6 +255,18 @@ def test_a_silent_phase_speaks_in_a_log(log: StringIO) -> None:
     assert re.search(r"^ ✓ Compiling kind \(6\d\.\d s\)\n\Z", log.getvalue(), re.M)
 
 
+def test_what_docker_says_is_one_plain_line_of_a_log(log: StringIO) -> None:
+    """A step of a Dockerfile may be a whole script, and coloured: a log has its beginning, as text."""
+    with phase("Building images") as current:
+        current.update(f"2 of 4: \x1b[91mStep 3/3\x1b[0m : RUN {'apt-get install && ' * 40}")
+        while "Step" not in log.getvalue():
+            time.sleep(0.01)
+    said = next(line for line in log.getvalue().splitlines() if "Step" in line)
+    assert said.startswith(" · Building images: 2 of 4: Step 3/3 : RUN apt-get install && ")
+    assert "…" in said
+    assert len(said) < 160
+
+
 def test_nothing_is_said_after_the_end(log: StringIO) -> None:
     """What has ended says nothing any more, whatever else runs; with the last phase, the one thread ends."""
 
