@@ -83,12 +83,13 @@ def test_the_built_node_hands_its_packets_to_what_runs_on_it() -> None:
     rules = (NODE / "etc/network-policies/queue.iptables").read_text()
     assert re.findall(r"--queue-num (\d+)", rules) == [queue]
     assert "--queue-bypass" not in rules, "where nobody takes the packets, they do not pass"
-    unit = (NODE / "etc/systemd/system/network-policies.service").read_text()
-    for file in re.findall(r"/etc/network-policies/\S+?(?=['\n])", unit):
-        assert (NODE / file[1:]).is_file()
-    assert re.search(
-        r"systemctl enable .*\bnetwork-policies\b", (NODE.parent / "node.Dockerfile").read_text()
-    )
+    enabled = re.findall(r"systemctl enable ([^&]+)&&", (NODE.parent / "node.Dockerfile").read_text())
+    units = sorted((NODE / "etc/systemd/system").glob("network-policies*.service"))
+    assert [unit.stem for unit in units] == ["network-policies-table", "network-policies"]
+    for unit in units:
+        assert unit.stem in enabled[0].split()
+        for file in re.findall(r"/etc/network-policies/\S+?(?=[;'\n])", unit.read_text()):
+            assert (NODE / file[1:]).is_file()
 
 
 @pytest.mark.skipif(
@@ -98,9 +99,7 @@ def test_the_built_node_hands_its_packets_to_what_runs_on_it() -> None:
 def test_the_units_own_commands_load_the_rules_and_take_them_away() -> None:
     """A word in the wrong place loads nothing, without an error: then every pod would reach every other."""
     unit = (NODE / "etc/systemd/system/network-policies.service").read_text()
-    start, stop = (
-        "\n".join(re.findall(rf"^Exec{verb}=-?(.*)$", unit, re.M)) for verb in ("StartPre", "StopPost")
-    )
+    start, stop = ("\n".join(re.findall(rf"^Exec{verb}=(.*)$", unit, re.M)) for verb in ("Start", "Stop"))
     script = f"set -e\n{start}\niptables-save -t mangle\necho then\n{stop}\niptables-save -t mangle\n"
     done = subprocess.run(
         ["unshare", "--net", "sh", "-c", script.replace(" /etc/", f" {NODE}/etc/")],
@@ -122,7 +121,7 @@ def test_the_units_own_commands_load_the_rules_and_take_them_away() -> None:
 )
 def test_the_table_that_would_cost_packets_is_held_as_long_as_the_unit_runs() -> None:
     """Nobody adds a chain to it or makes it anew: with one that goes, the kernel drops what waits for a verdict."""
-    unit = (NODE / "etc/systemd/system/network-policies.service").read_text()
+    unit = (NODE / "etc/systemd/system/network-policies-table.service").read_text()
     (start,) = re.findall(r"^ExecStart=(.*)$", unit, re.M)
     (table,) = re.findall(
         r"^add table inet (\S+)", (NODE / "etc/network-policies/held.nft").read_text(), re.M

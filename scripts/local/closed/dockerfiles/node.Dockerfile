@@ -28,7 +28,7 @@ RUN chmod -R a+rX /etc/systemd /etc/containerd /etc/sysctl.d /etc/default && chm
           /lib/systemd/system/local-fs.target.wants/* /lib/systemd/system/sockets.target.wants/*udev* \
           /lib/systemd/system/sockets.target.wants/*initctl* /lib/systemd/system/basic.target.wants/* \
  && echo ReadKMsg=no >> /etc/systemd/journald.conf && ln -sf /lib/systemd/systemd /sbin/init \
- && systemctl enable kubelet containerd undo-mount-hacks network-policies && systemctl mask systemd-binfmt.service \
+ && systemctl enable kubelet containerd undo-mount-hacks network-policies network-policies-table && systemctl mask systemd-binfmt.service \
  && systemctl set-default multi-user.target \
  && mkdir -p /kind/manifests /etc/kubernetes/manifests /etc/containerd/certs.d \
  && echo "${KUBERNETES_VERSION}" > /kind/version
