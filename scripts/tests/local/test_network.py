@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -119,7 +120,7 @@ def test_the_units_own_commands_load_the_rules_and_take_them_away() -> None:
     os.geteuid() != 0 or not (shutil.which("nft") and shutil.which("unshare")),
     reason="a network of its own, and a table in it, need root and nftables",
 )
-def test_the_table_that_would_cost_packets_is_held_as_long_as_the_unit_runs() -> None:
+def test_the_table_that_would_cost_packets_is_held_as_long_as_the_unit_runs(tmp_path: Path) -> None:
     """Nobody adds a chain to it or makes it anew: with one that goes, the kernel drops what waits for a verdict."""
     unit = (NODE / "etc/systemd/system/network-policies-table.service").read_text()
     (start,) = re.findall(r"^ExecStart=(.*)$", unit, re.M)
@@ -127,8 +128,9 @@ def test_the_table_that_would_cost_packets_is_held_as_long_as_the_unit_runs() ->
         r"^add table inet (\S+)", (NODE / "etc/network-policies/held.nft").read_text(), re.M
     )
     assert table == "kube-network-policies"  # what the program calls its own
-    held = start.replace(" /etc/", f" {NODE}/etc/").replace("sleep infinity", "sleep 5")
+    held = start.replace(" /etc/", f" {NODE}/etc/")
     script = f"""
+    export RUNTIME_DIRECTORY={tmp_path}
     {held} & until nft list table inet {table}; do kill -0 $! || exit; sleep 0.05; done
     nft add chain inet {table} postrouting && echo added
     nft 'delete table inet {table}; add table inet {table}' && echo made anew
